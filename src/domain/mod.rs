@@ -1,0 +1,27 @@
+//! The pure core: what an event, a row, a limit and a decision are, and how one follows from another.
+//!
+//! Nothing here reads a clock, a file, a socket or a log, and no serialisation format is known here.
+//! The way of a record through this room: `event` -> `dedupe` -> `fold` (into `tally` rows of the declared
+//! `view`s) -> `decide` (rows + `terms` + now -> `decision`) -> `alert`.
+
+pub mod alert;
+pub mod content;
+pub mod credits;
+pub mod decide;
+pub mod decision;
+pub mod dedupe;
+pub mod dimension;
+pub mod event;
+pub mod fold;
+pub mod histogram;
+pub mod id;
+pub mod interner;
+pub mod murmur2;
+pub mod percent;
+pub mod period;
+pub mod reject;
+pub mod scope;
+pub mod tally;
+pub mod terms;
+pub mod time;
+pub mod view;

@@ -1,0 +1,25 @@
+//! Percent thresholds and when one is reached.
+
+use super::credits::CreditSum;
+
+/// The highest of `thresholds` (whole percent) that `used` of `allowance` reaches, 0 if none: threshold T is
+/// reached when 100 x used >= T x allowance (CONTRACT.md, Meaning: Allowance). At an allowance of 0 each is reached.
+#[must_use]
+pub fn level_reached(thresholds: &[i32], used: CreditSum, allowance: CreditSum) -> i32 {
+    let reached = |threshold: &&i32| 100 * used.0 >= i128::from(**threshold) * allowance.0;
+    thresholds.iter().filter(reached).copied().max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_threshold_is_reached_exactly_at_its_share() {
+        let level = |used, allowance| level_reached(&[75, 90, 100], CreditSum(used), CreditSum(allowance));
+        assert_eq!(level(749, 1000), 0);
+        assert_eq!(level(750, 1000), 75);
+        assert_eq!(level(999, 1000), 90);
+        assert_eq!(level(5000, 1000), 100);
+    }
+}

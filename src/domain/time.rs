@@ -1,0 +1,182 @@
+//! Instants and the UTC buckets that hold them.
+
+use std::fmt;
+
+const MICROS_PER_HOUR: i64 = 3_600_000_000;
+
+/// An instant: microseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The first instant that can be told.
+    pub const MIN: Self = Self(i64::MIN);
+    /// The last instant that can be told.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// Microseconds since the epoch.
+    #[must_use]
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Milliseconds since the epoch, as Kafka stamps records; saturates at the ends.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis.saturating_mul(1000))
+    }
+
+    /// Microseconds since the epoch.
+    #[must_use]
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// This instant moved by so many microseconds; saturates at the ends.
+    #[must_use]
+    pub const fn plus_micros(self, micros: i64) -> Self {
+        Self(self.0.saturating_add(micros))
+    }
+
+    /// Microseconds from `earlier` to this instant; saturates at the ends.
+    #[must_use]
+    pub const fn micros_since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The UTC hour that holds this instant.
+    #[must_use]
+    pub const fn hour(self) -> Hour {
+        #[expect(clippy::cast_possible_truncation, reason = "2^63 us are 2.6e9 hours; saturated below")]
+        Hour(clamp(self.0.div_euclid(MICROS_PER_HOUR)) as i32)
+    }
+
+    /// The first whole UTC hour at or after this instant (CONTRACT.md, Meaning: Period).
+    #[must_use]
+    pub const fn hour_at_or_after(self) -> Hour {
+        let hour = self.hour();
+        if hour.start().0 == self.0 { hour } else { Hour(hour.0.saturating_add(1)) }
+    }
+}
+
+const fn clamp(hours: i64) -> i64 {
+    if hours > i32::MAX as i64 {
+        i32::MAX as i64
+    } else if hours < i32::MIN as i64 {
+        i32::MIN as i64
+    } else {
+        hours
+    }
+}
+
+/// A whole UTC hour, counted from the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hour(pub i32);
+
+impl Hour {
+    /// Its first instant.
+    #[must_use]
+    pub const fn start(self) -> Timestamp {
+        Timestamp((self.0 as i64).saturating_mul(MICROS_PER_HOUR))
+    }
+
+    /// The UTC day that holds it.
+    #[must_use]
+    pub const fn day(self) -> Day {
+        Day(self.0.div_euclid(24))
+    }
+}
+
+/// A whole UTC day, counted from the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(pub i32);
+
+impl Day {
+    /// Its first hour.
+    #[must_use]
+    pub const fn first_hour(self) -> Hour {
+        Hour(self.0.saturating_mul(24))
+    }
+}
+
+/// How much time one row of a view holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BucketSize {
+    /// A UTC hour.
+    Hour,
+    /// A UTC day.
+    Day,
+}
+
+impl BucketSize {
+    /// The number of this size's bucket that holds `hour`.
+    #[must_use]
+    pub const fn bucket_of(self, hour: Hour) -> i32 {
+        match self {
+            Self::Hour => hour.0,
+            Self::Day => hour.day().0,
+        }
+    }
+
+    /// The first hour of bucket `number`.
+    #[must_use]
+    pub const fn first_hour(self, number: i32) -> Hour {
+        match self {
+            Self::Hour => Hour(number),
+            Self::Day => Day(number).first_hour(),
+        }
+    }
+
+    /// Hours in one bucket.
+    #[must_use]
+    pub const fn hours(self) -> i32 {
+        match self {
+            Self::Hour => 1,
+            Self::Day => 24,
+        }
+    }
+
+    /// `hour` or `day`, as in the config.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC; whole seconds without a fraction.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(instant) => instant.fmt(f),
+            Err(_) => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_before_the_epoch_hold_what_lies_in_them() {
+        assert_eq!(Timestamp::from_micros(-1).hour(), Hour(-1));
+        assert_eq!(Hour(-1).day(), Day(-1));
+        assert_eq!(Hour(-24).day(), Day(-1));
+        assert_eq!(Hour(-25).day(), Day(-2));
+    }
+
+    #[test]
+    fn the_whole_hour_at_or_after_an_exact_hour_is_itself() {
+        let hour = Hour(482_000);
+        assert_eq!(hour.start().hour_at_or_after(), hour);
+        assert_eq!(hour.start().plus_micros(1).hour_at_or_after(), Hour(482_001));
+    }
+
+    #[test]
+    fn an_instant_is_written_as_rfc_3339() {
+        assert_eq!(Timestamp::from_millis(1_795_000_000_000).to_string(), "2026-11-18T11:06:40Z");
+    }
+}

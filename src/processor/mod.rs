@@ -1,0 +1,3 @@
+//! The imperative shell around the pure core.
+
+pub mod ports;
