@@ -31,7 +31,9 @@ pub fn full(older: &Schema, newer: &Schema) -> Result<(), String> {
 /// Avro's own message prints whole schemas; a dead letter's header needs one line.
 fn told(error: &CompatibilityError) -> String {
     match error {
-        CompatibilityError::FieldTypeMismatch(field, _) => format!("field `{field}` has a type that ours cannot take"),
+        CompatibilityError::FieldTypeMismatch(field, _) => {
+            format!("field `{field}` has a type that ours cannot take")
+        }
         CompatibilityError::MissingDefaultValue(field) => format!("field `{field}` is missing and has no default"),
         CompatibilityError::WrongType { .. } => "it has another type".to_owned(),
         other => other.to_string(),

@@ -21,5 +21,7 @@ pub mod terms_document;
 mod writer;
 
 pub use decoder::{DecodeError, Decoder};
-pub use encoder::{Encoder, OutputEncoding, ValueEncoding, encode_event, encode_terms, terms_json};
+pub use encoder::{
+    Encoder, OutputEncoding, ValueEncoding, decision_json, encode_event, encode_terms, encode_usage, terms_json,
+};
 pub use schemas::{RecordType, RegistryError, SchemaRegistry};
