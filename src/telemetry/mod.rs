@@ -1,1 +1,355 @@
-//! Room to be built.
+//! What this process tells of itself: one method per happening, which counts it and, where a person should read of
+//! it, logs one line in plain words. Never a line per record, never a global: a test has its own `Telemetry`.
+//!
+//! Names and buckets: `metrics.rs`. What goes away with a partition: `partitions.rs`. Readiness: `health.rs`.
+//! Where log lines go: `log.rs`.
+
+mod health;
+pub mod log;
+mod metrics;
+mod partitions;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::TextEncoder;
+
+pub use health::{Health, TaskState};
+use metrics::Metrics;
+use partitions::Partitions;
+
+use crate::domain::alert::AlertKind;
+use crate::domain::credits::CreditSum;
+use crate::domain::decision::{Action, DecisionReason};
+use crate::domain::reject::Reason;
+use crate::domain::time::Timestamp;
+
+/// The most (product, model) pairs with a series of their own (Law 6).
+pub const CREDIT_SERIES_MAX: usize = 200;
+/// The label value of all the rest.
+pub const OTHER: &str = "__other__";
+/// One line of each kind of dead letter, and of registry errors, in so much time.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// What became of a usage record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordOutcome {
+    /// It is in the rows.
+    Folded,
+    /// Its id was seen before.
+    Duplicate,
+    /// It is in the dead-letter topic.
+    DeadLetter,
+    /// It went to its org's partition.
+    Forwarded,
+}
+
+impl RecordOutcome {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Folded => "folded",
+            Self::Duplicate => "duplicate",
+            Self::DeadLetter => "dead_letter",
+            Self::Forwarded => "forwarded",
+        }
+    }
+}
+
+/// How far a partition is behind its log.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LagReading {
+    /// Stable records not yet folded.
+    pub records: i64,
+    /// Seconds since the oldest of them was written, 0 when there is none.
+    pub seconds: f64,
+    /// High watermark - last stable offset.
+    pub unstable: i64,
+}
+
+/// One org's use of its period, for the gauges of the largest orgs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrgUse {
+    /// Which org.
+    pub org: String,
+    /// Credits used in the period.
+    pub used: CreditSum,
+    /// Its allowance; `None` when unlimited.
+    pub allowance: Option<CreditSum>,
+}
+
+/// How the group moved partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// They came.
+    Assigned,
+    /// They go, after a handover.
+    Revoked,
+    /// They are gone without one.
+    Lost,
+}
+
+#[derive(Default)]
+struct State {
+    partitions: Partitions,
+    credit_series: HashSet<(String, String)>,
+    /// When a repeated happening was last logged, and how many since.
+    quiet: HashMap<&'static str, (Option<Instant>, u64)>,
+}
+
+struct Inner {
+    metrics: Metrics,
+    top_orgs: usize,
+    state: Mutex<State>,
+}
+
+/// The metrics and log lines of one process; clones share them.
+#[derive(Clone)]
+pub struct Telemetry(Arc<Inner>);
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Telemetry")
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new(20)
+    }
+}
+
+impl Telemetry {
+    /// With gauges for the `top_orgs` largest orgs (`metrics.top_orgs`).
+    #[must_use]
+    pub fn new(top_orgs: usize) -> Self {
+        Self(Arc::new(Inner { metrics: Metrics::new(), top_orgs, state: Mutex::default() }))
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every write under this lock leaves whole figures, so a poisoned one is as good as any.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every metric in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let state = self.state();
+        state.partitions.gather(self.metrics(), self.0.top_orgs);
+        TextEncoder::new().encode_to_string(&self.metrics().registry.gather()).unwrap_or_default()
+    }
+
+    /// How many happenings of `kind` to tell of now, this one among them; `None` while one was told just before.
+    fn told(&self, kind: &'static str, count: u64) -> Option<u64> {
+        let mut state = self.state();
+        let (last, waiting) = state.quiet.entry(kind).or_default();
+        *waiting += count;
+        if last.is_some_and(|last| last.elapsed() < QUIET) {
+            return None;
+        }
+        *last = Some(Instant::now());
+        Some(std::mem::take(waiting))
+    }
+
+    // What happens to records.
+
+    /// `count` usage records met this outcome.
+    pub fn records(&self, outcome: RecordOutcome, count: u64) {
+        self.metrics().records.with_label_values(&[outcome.label()]).inc_by(count);
+    }
+
+    /// `count` JSON fields of no known name were ignored.
+    pub fn unknown_fields(&self, count: u64) {
+        self.metrics().unknown_fields.inc_by(count);
+    }
+
+    /// `count` records went to the dead-letter topic for `reason`; `example` tells place and detail of one of them.
+    /// At most one line per reason in 10 s.
+    pub fn dead_letter(&self, reason: Reason, count: u64, example: &str) {
+        self.metrics().dead_letters.with_label_values(&[reason.as_str()]).inc_by(count);
+        if let Some(count) = self.told(reason.as_str(), count) {
+            tracing::warn!(reason = reason.as_str(), count, example, "records went to the dead-letter topic");
+        }
+    }
+
+    /// Credits were folded live, not in a replay. Pairs beyond [`CREDIT_SERIES_MAX`] count under `__other__`.
+    pub fn credits(&self, product: &str, model: Option<&str>, credits: CreditSum) {
+        let pair = (product.to_owned(), model.unwrap_or_default().to_owned());
+        let mut state = self.state();
+        let known = state.credit_series.contains(&pair);
+        let fits = known || state.credit_series.len() < CREDIT_SERIES_MAX;
+        let labels = if fits { [pair.0.as_str(), pair.1.as_str()] } else { [OTHER, OTHER] };
+        self.metrics().credits.with_label_values(&labels).inc_by(credits.approx().max(0.0));
+        if !fits {
+            self.metrics().series_dropped.inc();
+        } else if !known {
+            state.credit_series.insert(pair);
+        }
+    }
+
+    /// A correction of so many credits was folded live: direction `up` or `down`.
+    pub fn adjusted(&self, credits: CreditSum) {
+        let direction = if credits < CreditSum::ZERO { "down" } else { "up" };
+        self.metrics().adjusted.with_label_values(&[direction]).inc_by(credits.approx().abs());
+    }
+
+    /// A batch of so many records was taken from the log.
+    pub fn batch(&self, records: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a histogram is of floats, a batch far below 2^52")]
+        self.metrics().batch.observe(records as f64);
+    }
+
+    // What is decided and published.
+
+    /// A decision was published.
+    pub fn decided(&self, action: Action, reason: DecisionReason) {
+        self.metrics().decisions.with_label_values(&[action.name(), reason.name()]).inc();
+    }
+
+    /// An alert was published.
+    pub fn alerted(&self, kind: AlertKind) {
+        self.metrics().alerts.with_label_values(&[kind.name()]).inc();
+    }
+
+    /// So many seconds went by between a record's Kafka timestamp and the commit of what it caused.
+    pub fn event_to_decision(&self, seconds: f64) {
+        self.metrics().event_to_decision.observe(seconds);
+    }
+
+    /// A block ended that usage had caused: so many credits were folded beyond the limit meanwhile.
+    pub fn overshoot(&self, credits: CreditSum) {
+        self.metrics().overshoot.observe(credits.approx());
+    }
+
+    /// A transaction ended, its commit known.
+    pub fn transaction(&self, took: Duration) {
+        self.metrics().transaction.observe(took.as_secs_f64());
+    }
+
+    /// A partition's offsets were committed at `at`.
+    pub fn committed(&self, partition: i32, at: Timestamp) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its format")]
+        let seconds = at.micros() as f64 / 1e6;
+        self.metrics().last_commit.with_label_values(&[partition.to_string().as_str()]).set(seconds);
+    }
+
+    /// A transaction did not commit: `kind` is `aborted`, `unknown` or `fenced`.
+    pub fn transaction_failed(&self, kind: &'static str, message: &str) {
+        tracing::warn!(kind, message, "a transaction did not commit; what it held is published again or reloaded");
+    }
+
+    // What becomes of partitions.
+
+    /// The group moved partitions; the series of those that go vanish.
+    pub fn rebalanced(&self, moved: Moved, partitions: &[i32]) {
+        self.metrics().rebalances.inc();
+        let mut state = self.state();
+        for &partition in partitions {
+            match moved {
+                Moved::Assigned => drop(state.partitions.assigned.insert(partition)),
+                Moved::Revoked | Moved::Lost => state.partitions.gone(partition, self.metrics()),
+            }
+        }
+        let owned = state.partitions.assigned.len();
+        drop(state);
+        match moved {
+            Moved::Assigned => tracing::info!(?partitions, owned, "partitions were assigned"),
+            Moved::Revoked => tracing::info!(?partitions, owned, "partitions were handed over"),
+            Moved::Lost => tracing::warn!(?partitions, owned, "partitions were lost to another member"),
+        }
+    }
+
+    /// A partition is live: restored and replayed from position `from` to `to` within `took`.
+    pub fn restored(&self, partition: i32, took: Duration, from: i64, to: i64) {
+        self.metrics().restore.observe(took.as_secs_f64());
+        let (seconds, replayed) = (took.as_secs_f64(), to.saturating_sub(from));
+        tracing::info!(partition, seconds, from, to, replayed, "partition is restored and live");
+    }
+
+    /// How far a partition is behind.
+    pub fn lag(&self, partition: i32, reading: LagReading) {
+        let label = partition.to_string();
+        let label = &[label.as_str()];
+        self.metrics().lag_records.with_label_values(label).set(reading.records);
+        self.metrics().lag_seconds.with_label_values(label).set(reading.seconds);
+        self.metrics().unstable_records.with_label_values(label).set(reading.unstable);
+    }
+
+    /// A partition stopped until a person acts. `message` says what happened and what to do.
+    pub fn halted(&self, partition: i32, reason: &'static str, message: &str) {
+        let mut state = self.state();
+        state.partitions.clear_halt(partition, self.metrics());
+        state.partitions.of(partition).halted = Some(reason);
+        self.metrics().halted.with_label_values(&[partition.to_string().as_str(), reason]).set(1);
+        drop(state);
+        tracing::error!(partition, reason, message, "partition is halted; the others go on");
+    }
+
+    /// A halted partition goes on.
+    pub fn unhalted(&self, partition: i32) {
+        if self.state().partitions.clear_halt(partition, self.metrics()) {
+            tracing::info!(partition, "partition goes on");
+        }
+    }
+
+    /// How many orgs of a partition have usage and no policy, and how many of its scopes are blocked now.
+    pub fn orgs(&self, partition: i32, without_policy: u64, blocked: u64) {
+        let mut state = self.state();
+        let figures = state.partitions.of(partition);
+        (figures.without_policy, figures.blocked) = (without_policy, blocked);
+    }
+
+    /// The largest orgs of a partition; those of all partitions are merged into `tallyman_org_*`.
+    pub fn set_top_orgs(&self, partition: i32, orgs: Vec<OrgUse>) {
+        self.state().partitions.of(partition).top_orgs = orgs;
+    }
+
+    // What the rooms around the worker meet.
+
+    /// A store batch of so many rows was written.
+    pub fn flushed(&self, partition: i32, took: Duration, rows: usize) {
+        self.metrics().store_flush.observe(took.as_secs_f64());
+        tracing::debug!(partition, rows, seconds = took.as_secs_f64(), "store batch written");
+    }
+
+    /// A store's bytes on disk, and RocksDB's running total of stalled microseconds since the store was opened.
+    pub fn store(&self, partition: i32, bytes: u64, stall_micros: u64) {
+        let mut state = self.state();
+        let figures = state.partitions.of(partition);
+        // A smaller total is that of a store opened anew.
+        let since = stall_micros.checked_sub(figures.stall_micros).unwrap_or(stall_micros);
+        (figures.store_bytes, figures.stall_micros) = (bytes, stall_micros);
+        self.metrics().store_stall.inc_by(Duration::from_micros(since).as_secs_f64());
+    }
+
+    /// The schema registry did not answer as it should; the call is tried again. At most one line in 10 s.
+    pub fn registry_error(&self, message: &str) {
+        self.metrics().registry_errors.inc();
+        if let Some(count) = self.told("registry", 1) {
+            tracing::warn!(count, message, "the schema registry does not answer; records wait for it");
+        }
+    }
+
+    /// An HTTP request was answered. `route` is the matched pattern, never the path itself.
+    pub fn http(&self, method: &str, route: &str, status: u16, took: Duration) {
+        let status = status.to_string();
+        self.metrics().http.with_label_values(&[method, route, status.as_str()]).observe(took.as_secs_f64());
+    }
+
+    /// The process is up. `what` names the command and what it joined.
+    pub fn started(&self, what: &str) {
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "started: {what}");
+    }
+
+    /// The process drains and ends, and why.
+    pub fn stopping(&self, why: &str) {
+        tracing::info!("stopping: {why}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! Whether this instance is ready, and if not, why: `/readyz` in plain words. The worker writes it, HTTP reads it;
+//! nothing in it decides what is folded or published.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How far one partition's task is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// Assigned; fencing, reading control and terms.
+    Restoring,
+    /// Folding again, muted, what was published before.
+    Replaying {
+        /// Next offset to fold.
+        position: i64,
+        /// Published-through.
+        until: i64,
+    },
+    /// Live, and records wait.
+    Behind {
+        /// How many.
+        lag: i64,
+    },
+    /// Live, at the log's end.
+    CaughtUp,
+    /// Stopped until a person acts; the other tasks go on.
+    Halted {
+        /// The short name, as in the metric's label.
+        reason: &'static str,
+        /// What happened and what to do.
+        message: String,
+    },
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restoring => f.write_str("is being restored"),
+            Self::Replaying { position, until } => write!(f, "is replaying its log: offset {position} of {until}"),
+            Self::Behind { lag } => write!(f, "is {lag} records behind"),
+            Self::CaughtUp => f.write_str("has caught up"),
+            Self::Halted { reason, message } => write!(f, "is halted ({reason}): {message}"),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    workers: usize,
+    joined: BTreeSet<usize>,
+    failed: Vec<String>,
+    stopping: bool,
+    tasks: BTreeMap<i32, TaskState>,
+}
+
+/// The health of this process; clones share it.
+#[derive(Clone, Debug)]
+pub struct Health(Arc<Mutex<State>>);
+
+impl Health {
+    /// Of a process with so many workers, none of which has an assignment yet.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self(Arc::new(Mutex::new(State { workers, ..State::default() })))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        // A poisoned lock holds a state as good as any: every write is one assignment.
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Worker `worker` (0-based) got its first assignment, perhaps of no partition.
+    pub fn joined(&self, worker: usize) {
+        self.with(|state| state.joined.insert(worker));
+    }
+
+    /// A worker ended with an error; the process is not ready again.
+    pub fn failed(&self, message: impl Into<String>) {
+        self.with(|state| state.failed.push(message.into()));
+    }
+
+    /// The process drains and ends.
+    pub fn stopping(&self) {
+        self.with(|state| state.stopping = true);
+    }
+
+    /// An owned partition's state now.
+    pub fn set(&self, partition: i32, task: TaskState) {
+        self.with(|state| state.tasks.insert(partition, task));
+    }
+
+    /// A partition is no longer ours.
+    pub fn gone(&self, partition: i32) {
+        self.with(|state| state.tasks.remove(&partition));
+    }
+
+    /// Every owned partition's state, by number.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<(i32, TaskState)> {
+        self.with(|state| state.tasks.iter().map(|(&partition, task)| (partition, task.clone())).collect())
+    }
+
+    /// Ready when every worker has its first assignment and every owned partition has caught up; no owned partition
+    /// at all is fine.
+    ///
+    /// # Errors
+    /// Each reason why not, in plain words.
+    pub fn ready(&self) -> Result<(), Vec<String>> {
+        self.with(|state| {
+            let mut reasons = state.failed.clone();
+            if state.stopping {
+                reasons.push("the process is stopping".to_owned());
+            }
+            let waiting = state.workers.saturating_sub(state.joined.len());
+            if waiting > 0 {
+                reasons.push(format!("{waiting} of {} workers wait for their first assignment", state.workers));
+            }
+            let late = state.tasks.iter().filter(|(_, task)| **task != TaskState::CaughtUp);
+            reasons.extend(late.map(|(partition, task)| format!("partition {partition} {task}")));
+            if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_without_a_partition_is_ready_after_its_first_assignment() {
+        let health = Health::new(2);
+        assert_eq!(health.ready(), Err(vec!["2 of 2 workers wait for their first assignment".to_owned()]));
+        health.joined(0);
+        health.joined(0);
+        assert!(health.ready().is_err());
+        health.joined(1);
+        assert_eq!(health.ready(), Ok(()));
+    }
+
+    #[test]
+    fn every_owned_partition_must_have_caught_up_and_a_halted_one_never_has() {
+        let health = Health::new(0);
+        health.set(3, TaskState::Replaying { position: 5, until: 9 });
+        health.set(4, TaskState::CaughtUp);
+        assert_eq!(health.ready(), Err(vec!["partition 3 is replaying its log: offset 5 of 9".to_owned()]));
+        health.set(3, TaskState::Halted { reason: "log_shrunk", message: "run rebuild".into() });
+        assert_eq!(health.ready(), Err(vec!["partition 3 is halted (log_shrunk): run rebuild".to_owned()]));
+        health.gone(3);
+        assert_eq!(health.ready(), Ok(()));
+        health.stopping();
+        assert_eq!(health.ready(), Err(vec!["the process is stopping".to_owned()]));
+    }
+}
