@@ -7,7 +7,6 @@
 //!
 //! The fold knows no terms, no clock and no randomness (Law 2): rows depend on records alone, in log order.
 
-use std::borrow::Cow;
 
 use super::content::{Content, Values};
 use super::credits::CreditSum;
@@ -379,9 +378,4 @@ fn row_key<'a>(number: usize, view: &View, id: RowId, interner: &'a Interner) ->
 /// Owned copies of dimension values.
 fn owned(values: &[Option<&str>; Dimension::COUNT]) -> Box<Values> {
     Box::new(values.map(|value| value.map(Into::into)))
-}
-
-/// The text of an optional value that is either borrowed or owned.
-fn text<'a>(value: &'a Option<Cow<'_, str>>) -> Option<&'a str> {
-    value.as_deref()
 }

@@ -24,7 +24,7 @@ pub struct Combo {
 #[derive(Debug, Default)]
 pub struct Combos {
     table: HashTable<u32>,
-    combos: Vec<Combo>,
+    list: Vec<Combo>,
     ends: Vec<usize>,
     bytes: Vec<u8>,
     key: Vec<u8>,
@@ -47,15 +47,15 @@ impl Combos {
         for value in values {
             push(&mut self.key, *value);
         }
-        let Self { table, combos, ends, bytes, key, hasher } = self;
+        let Self { table, list, ends, bytes, key, hasher } = self;
         let hash = hasher.hash_one(key.as_slice());
         if let Some(&found) = table.find(hash, |&number| stored(ends, bytes, number) == key.as_slice()) {
             return ComboId(found);
         }
-        let number = u32::try_from(combos.len()).expect("the working set is bounded far below 2^32 combinations");
+        let number = u32::try_from(list.len()).expect("the working set is bounded far below 2^32 combinations");
         bytes.extend_from_slice(key);
         ends.push(bytes.len());
-        combos.push(Combo { org: interner.intern(Some(org)), values: values.map(|value| interner.intern(value)) });
+        list.push(Combo { org: interner.intern(Some(org)), values: values.map(|value| interner.intern(value)) });
         table.insert_unique(hash, number, |&number| hasher.hash_one(stored(ends, bytes, number)));
         ComboId(number)
     }
@@ -63,19 +63,19 @@ impl Combos {
     /// The symbols of a combination.
     #[must_use]
     pub fn get(&self, id: ComboId) -> &Combo {
-        &self.combos[id.0 as usize]
+        &self.list[id.0 as usize]
     }
 
     /// Bytes held on the heap.
     #[must_use]
     pub const fn heap_bytes(&self) -> usize {
-        self.bytes.capacity() + self.combos.capacity() * (size_of::<Combo>() + 2 * size_of::<usize>())
+        self.bytes.capacity() + self.list.capacity() * (size_of::<Combo>() + 2 * size_of::<usize>())
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
         self.table.clear();
-        self.combos.clear();
+        self.list.clear();
         self.ends.clear();
         self.bytes.clear();
     }

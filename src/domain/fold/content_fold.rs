@@ -9,7 +9,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher as _;
 
-use super::{ContentKey, Rows, owned, text};
+use super::{ContentKey, Rows, owned};
 use crate::domain::content::{Content, Settled, Values};
 use crate::domain::dimension::Dimension;
 use crate::domain::event::{Outcome, OutcomeRecorded, Subject, UsageEvent};
@@ -103,7 +103,7 @@ impl ContentSet {
         let before = earlier.as_ref();
         let outcome = event.outcome.or_else(|| before.and_then(|before| before.outcome));
         let values = std::array::from_fn(|place| {
-            text(&event.dims.0[place]).or(content.values[place].as_deref()).map(Into::into)
+            event.dims.0[place].as_deref().or(content.values[place].as_deref()).map(Into::into)
         });
         let settled = Settled {
             outcome,
