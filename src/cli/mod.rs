@@ -1,1 +1,4 @@
-//! Room to be built.
+//! The command line.
+
+mod catalogue;
+pub mod generator;

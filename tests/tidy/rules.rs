@@ -40,7 +40,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
         ],
     ),
     ("clock", &[]),
-    ("config", &["telemetry"]),
+    ("config", &["codec::OutputEncoding", "kafka::KafkaSettings", "kafka::Topics", "telemetry"]),
     ("app", &["*"]),
     ("main", &["*"]),
     ("lib", &["*"]),
