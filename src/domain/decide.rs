@@ -1,1 +1,174 @@
-//! To be written.
+//! The decision: what an org's terms, its usage and the instant make of it. Pure, and the only place that says when
+//! usage is blocked (Law 2). It must never know where its facts come from or who hears of the result: the task reads
+//! rows and publishes differences (Law 4). Next: `period` for the range that `used` covers, `alert` for who is told.
+
+use super::credits::CreditSum;
+use super::decision::{Action, DecisionReason, Figures, Level};
+use super::percent::level_reached;
+use super::period::Period;
+use super::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus, PolicyHistory, extra_of};
+use super::time::Timestamp;
+
+/// What binds an org at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InForce<'a> {
+    /// Nothing: no policy, and `limits.default` allows.
+    Nothing,
+    /// No policy, and `limits.default` blocks.
+    Block,
+    /// A policy: its offset in the policies partition (`None` for that of `limits.default`) and itself.
+    Policy(Option<i64>, &'a OrgPolicy),
+}
+
+/// What binds the org at `at`: its policy in force, else `limits.default`.
+#[must_use]
+pub fn in_force<'a>(policies: Option<&'a PolicyHistory>, default: &'a DefaultTerms, at: Timestamp) -> InForce<'a> {
+    match (policies.and_then(|history| history.in_force(at)), default) {
+        (Some((offset, policy)), _) => InForce::Policy(Some(offset), policy),
+        (None, DefaultTerms::Policy(policy)) => InForce::Policy(None, policy),
+        (None, DefaultTerms::Block) => InForce::Block,
+        (None, DefaultTerms::Allow) => InForce::Nothing,
+    }
+}
+
+/// How much an org may use in a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Credits of the base allocation.
+    pub base: CreditSum,
+    /// Credits that may be used: the base allocation and, with the issue on terms, what grants add to it.
+    pub allowance: CreditSum,
+    /// Credits beyond the allowance; `None` without an end.
+    pub extra: Option<CreditSum>,
+}
+
+/// The limit of those terms; `None` when there is none.
+#[must_use]
+pub fn limit_of(terms: InForce<'_>) -> Option<Limit> {
+    match terms {
+        InForce::Nothing => None,
+        InForce::Block => {
+            let zero = CreditSum::ZERO;
+            Some(Limit { base: zero, allowance: zero, extra: Some(zero) })
+        }
+        InForce::Policy(_, policy) if policy.unlimited => None,
+        InForce::Policy(_, policy) => {
+            let base = CreditSum::from(policy.base_allocation);
+            Some(Limit { base, allowance: base, extra: extra_of(policy) })
+        }
+    }
+}
+
+/// max(0, allowance - used).
+#[must_use]
+pub fn remaining(allowance: CreditSum, used: CreditSum) -> CreditSum {
+    (allowance - used).max(CreditSum::ZERO)
+}
+
+/// All that an org's decision follows from.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The org's policies; `None` when it never had one.
+    pub policies: Option<&'a PolicyHistory>,
+    /// What an org without a policy in force gets.
+    pub default: &'a DefaultTerms,
+    /// The period that holds `now`: [`super::period::period_at`] of the same terms.
+    pub period: Period,
+    /// Credits used in the period.
+    pub used: CreditSum,
+    /// Recent rate in micro-credits per second.
+    pub micros_per_second: i128,
+    /// The level that was last published; what it sent in this period is carried on.
+    pub previous: Option<&'a Level>,
+    /// max(wall clock, last decided_at).
+    pub now: Timestamp,
+}
+
+/// A decision before it is known whether it is another one than the published one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What makes it differ.
+    pub level: Level,
+    /// What informs.
+    pub figures: Figures,
+    /// Offset of the policy in force, `None` without one of the org's own.
+    pub policy_offset: Option<i64>,
+}
+
+/// Decides whether the org may go on spending (CONTRACT.md, Meaning: Allowance and Decision).
+///
+/// Without a limit (unlimited, or no policy where that allows) allowance, extra and remaining are `None` and the
+/// level is 0. `valid_until` is greater than `now`.
+#[must_use]
+pub fn judge(facts: &Facts<'_>) -> Judgement {
+    let terms = in_force(facts.policies, facts.default, facts.now);
+    let limit = limit_of(terms);
+    let (action, reason) = verdict(terms, limit, facts.used);
+    let (policy_offset, thresholds) = match terms {
+        InForce::Policy(offset, policy) => (offset, policy.thresholds.as_slice()),
+        InForce::Nothing | InForce::Block => (None, [].as_slice()),
+    };
+    let period_start = facts.period.starts_at();
+    let sent = facts.previous.filter(|previous| previous.period_start == period_start);
+    let level = Level {
+        action,
+        reason,
+        level: limit.map_or(0, |limit| level_reached(thresholds, facts.used, limit.allowance)),
+        allowance: limit.map(|limit| limit.allowance),
+        extra: limit.and_then(|limit| limit.extra),
+        budget: None,
+        period_start,
+        period_end: facts.period.ends_at(),
+        valid_until: valid_until(facts),
+        forecast_alerted_on: sent.and_then(|sent| sent.forecast_alerted_on),
+        purchases_requested: sent.map_or(0, |sent| sent.purchases_requested),
+    };
+    let figures = Figures {
+        used: facts.used,
+        remaining: limit.map(|limit| remaining(limit.allowance, facts.used)),
+        micros_per_second: facts.micros_per_second,
+    };
+    Judgement { level, figures, policy_offset }
+}
+
+fn verdict(terms: InForce<'_>, limit: Option<Limit>, used: CreditSum) -> (Action, DecisionReason) {
+    let policy = match terms {
+        InForce::Nothing => return (Action::Allow, DecisionReason::NoPolicy),
+        InForce::Block => return (Action::Block, DecisionReason::NoPolicy),
+        InForce::Policy(_, policy) => policy,
+    };
+    if policy.status == OrgStatus::Suspended {
+        return (Action::Block, DecisionReason::Suspended);
+    }
+    let Some(limit) = limit else { return (Action::Allow, DecisionReason::Unlimited) };
+    if used < limit.allowance {
+        return (Action::Allow, DecisionReason::WithinAllowance);
+    }
+    match (policy.limit_mode, limit.extra) {
+        (LimitMode::Hard, _) => (Action::Block, DecisionReason::AllowanceSpent),
+        (LimitMode::Soft, Some(extra)) if used >= limit.allowance + extra => {
+            (Action::Block, DecisionReason::OverageSpent)
+        }
+        (LimitMode::Soft, _) => (Action::Allow, DecisionReason::InOverage),
+    }
+}
+
+/// The next instant at which time alone changes the decision: the period's end or another policy, whichever is first.
+fn valid_until(facts: &Facts<'_>) -> Timestamp {
+    let end = facts.period.ends_at();
+    let policy = facts.policies.and_then(|history| history.next_change_after(facts.now));
+    policy.map_or(end, |policy| policy.min(end))
+}
+
+/// Whether a level must be published: it is not the one that was (Law 4).
+#[must_use]
+pub fn differs(previous: Option<&Level>, now: &Level) -> bool {
+    previous != Some(now)
+}
+
+/// The version of the next decision of a scope: greater than the previous one, and at least `decided_at` in
+/// microseconds, so that it also grows when the previous one was lost.
+#[must_use]
+pub fn next_version(previous: Option<i64>, decided_at: Timestamp) -> i64 {
+    previous.map_or(decided_at.micros(), |previous| decided_at.micros().max(previous.saturating_add(1)))
+}

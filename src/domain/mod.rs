@@ -21,6 +21,7 @@ pub mod percent;
 pub mod period;
 pub mod reject;
 pub mod scope;
+pub mod summary;
 pub mod tally;
 pub mod terms;
 pub mod time;

@@ -1,0 +1,253 @@
+//! Settings: one TOML file laid over the defaults, the environment laid over the file, all of it checked before
+//! anything starts. Nothing here opens a socket; the only files read are the config and those that `*_file` names.
+//!
+//! The way of a setting: `entries.rs` (flat, raw) -> `reader.rs` (taken, parsed, unknown ones told) -> [`Settings`].
+//! Every key with its default and meaning: `config/tallyman.toml`.
+
+mod entries;
+mod limits;
+mod read;
+mod reader;
+mod units;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use entries::Origin;
+
+use crate::domain::terms::DefaultTerms;
+use crate::domain::view::View;
+use crate::telemetry::log::LogFormat;
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The named file cannot be read.
+    #[error("cannot read the config file {path}: {source}; name another with --config or TALLYMAN_CONFIG")]
+    Unreadable {
+        /// The path as given.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{place}: not valid TOML: {message}")]
+    Syntax {
+        /// File and line.
+        place: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// Settings are unknown or out of bounds.
+    #[error("the configuration cannot be used:\n  {}", .0.join("\n  "))]
+    Invalid(Vec<String>),
+    /// `run` was asked for without saying what an org without a policy gets.
+    #[error(
+        "`limits.default` is not set: say what an organisation without a policy gets.\n  In the config file:  \
+         [limits]\n                       default = \"allow\"   # or \"block\", or a table with an OrgPolicy's \
+         fields\n  Or in the environment:  TALLYMAN__LIMITS__DEFAULT=allow"
+    )]
+    NoDefaultLimits,
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// librdkafka's own settings, by its own names.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ClientProperties(pub BTreeMap<String, String>);
+
+impl fmt::Debug for ClientProperties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.iter().map(|(name, value)| (name, if is_secret(name) { "(secret)" } else { value }));
+        f.debug_map().entries(shown).finish()
+    }
+}
+
+/// Whether librdkafka's setting of that name holds a secret.
+#[must_use]
+pub fn is_secret(name: &str) -> bool {
+    ["password", "secret", "key.pem", "ssl_key", "oauthbearer.config", "token"]
+        .iter()
+        .any(|part| name.contains(part))
+}
+
+/// `kafka.output_encoding`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputEncoding {
+    /// Plain JSON.
+    #[default]
+    Json,
+    /// Confluent framing with ids of the registry.
+    Registry,
+    /// Avro single-object encoding.
+    SingleObject,
+}
+
+/// The names of the topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "CONTRACT.md, Topics, names each")]
+pub struct Topics {
+    pub usage: String,
+    pub policies: String,
+    pub decisions: String,
+    pub alerts: String,
+    pub purchases: String,
+    pub dead_letters: String,
+}
+
+/// `[kafka]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kafka {
+    /// Comma separated `host:port`.
+    pub bootstrap_servers: String,
+    /// The consumer group.
+    pub group_id: String,
+    /// Passed through to librdkafka; secrets read from their files.
+    pub client: ClientProperties,
+    /// Topic names.
+    pub topics: Topics,
+    /// Partitions of each topic, 1..=10000.
+    pub partitions: i32,
+    /// Copies of each partition, 1..=15.
+    pub replication_factor: i32,
+    /// Run although a topic has other settings than CONTRACT.md's.
+    pub accept_topic_settings: bool,
+    /// How decisions and alerts are written.
+    pub output_encoding: OutputEncoding,
+}
+
+/// `[registry]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registry {
+    /// Base address of a Confluent-compatible schema registry, such as `http://127.0.0.1:8081`.
+    pub url: Option<String>,
+    /// User of its basic authentication.
+    pub username: Option<String>,
+    /// Password of its basic authentication.
+    pub password: Option<Secret>,
+}
+
+/// `[store]` and `[[views]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Directory of the stores, one folder a partition.
+    pub dir: PathBuf,
+    /// The views to keep: the built-in ones that are named, then the declared ones; checked.
+    pub views: Vec<View>,
+}
+
+/// `[http]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where to listen; loopback. Port 0 picks one.
+    pub listen: SocketAddr,
+    /// How other instances reach this one, `host:port`; `None` = the address it listens on.
+    pub advertise: Option<String>,
+}
+
+/// `[time]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeBounds {
+    /// How far `occurred_at` may lie past the record's own time.
+    pub max_future: Duration,
+    /// How far a UsageEvent's `occurred_at` may lie before it.
+    pub max_age: Duration,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A filter, such as `info` or `tallyman=debug,warn`.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// One setting in effect, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// Its dotted key.
+    pub key: String,
+    /// Its value; `(secret)` for a secret.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// Everything that can be set, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The log.
+    pub kafka: Kafka,
+    /// The schema registry.
+    pub registry: Registry,
+    /// The stores and their views.
+    pub store: Store,
+    /// What caches and write buffers may take together, at least 64 MiB.
+    pub memory_limit_bytes: u64,
+    /// The HTTP interface.
+    pub http: Http,
+    /// What an org without a policy gets, see [`Settings::default_terms`].
+    pub limits_default: Option<DefaultTerms>,
+    /// For how long of log time an id is remembered.
+    pub dedupe_window: Duration,
+    /// What ages of records are taken.
+    pub time: TimeBounds,
+    /// Orgs with gauges of their own, 0..=1000.
+    pub top_orgs: usize,
+    /// Log lines.
+    pub log: Log,
+    /// Every setting as it came out, with its origin, for `check-config`.
+    pub effective: Vec<Effective>,
+}
+
+impl Settings {
+    /// What an org without a policy gets. `run` must know; other commands do not ask.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoDefaultLimits`], which says how to set it.
+    pub fn default_terms(&self) -> Result<&DefaultTerms, ConfigError> {
+        self.limits_default.as_ref().ok_or(ConfigError::NoDefaultLimits)
+    }
+}
+
+/// The settings of this process: of `--config`, else of the file that `TALLYMAN_CONFIG` names, else the defaults; the
+/// environment's `TALLYMAN__SECTION__KEY` over all.
+///
+/// # Errors
+/// When the file cannot be read or any setting is unknown or out of bounds; every problem is told.
+pub fn load(path: Option<&Path>) -> Result<Settings, ConfigError> {
+    let named = std::env::var_os("TALLYMAN_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let Some(path) = path.map(Path::to_owned).or(named) else { return resolve(None, std::env::vars()) };
+    let name = path.display().to_string();
+    let text =
+        std::fs::read_to_string(&path).map_err(|source| ConfigError::Unreadable { path: name.clone(), source })?;
+    resolve(Some((&name, &text)), std::env::vars())
+}
+
+/// The settings of a file's (path, text) and an environment: what [`load`] does, without touching the process.
+///
+/// # Errors
+/// As [`load`].
+pub fn resolve(
+    file: Option<(&str, &str)>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Settings, ConfigError> {
+    let mut entries = file.map(|(path, text)| entries::from_file(path, text)).transpose()?.unwrap_or_default();
+    entries::overlay(&mut entries, env);
+    read::settings(reader::Reader::new(entries))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! Every key, its default and its bounds: the only place where a setting is taken out of the raw entries.
+//! `config/tallyman.toml` tells the same to people; a test holds the two together.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::reader::Reader;
+use super::units::{Parsed, duration, number, one_of, size, switch, text};
+use super::{
+    ClientProperties, ConfigError, Http, Kafka, Log, Origin, OutputEncoding, Registry, Settings, Store,
+    TimeBounds, Topics, is_secret, limits,
+};
+use crate::domain::dimension::Dimension;
+use crate::domain::time::BucketSize;
+use crate::domain::view::{self, View};
+use crate::telemetry::log::{self, LogFormat};
+
+const MEMORY_BYTES_MIN: u64 = 64 << 20;
+
+/// Reads all settings.
+pub(super) fn settings(mut reader: Reader) -> Result<Settings, ConfigError> {
+    let r = &mut reader;
+    let settings = Settings {
+        kafka: kafka(r),
+        registry: Registry {
+            url: r.optional("registry.url", url),
+            username: r.optional("registry.username", text),
+            password: r.secret("registry.password"),
+        },
+        store: store(r),
+        memory_limit_bytes: r.get("memory.limit", "1GiB", memory),
+        http: Http {
+            listen: r.get("http.listen", "127.0.0.1:8080", loopback),
+            advertise: r.optional("http.advertise", host_and_port),
+        },
+        limits_default: limits::read(r),
+        dedupe_window: r.get("dedupe.window", "24h", duration),
+        time: TimeBounds {
+            max_future: r.get("time.max_future", "5m", duration),
+            max_age: r.get("time.max_age", "90d", duration),
+        },
+        top_orgs: usize::try_from(r.get("metrics.top_orgs", "20", number(0..=1000)))
+            .expect("0..=1000 is within a usize"),
+        log: log_settings(r),
+        effective: Vec::new(),
+    };
+    reader.finish();
+    if !reader.problems.is_empty() {
+        return Err(ConfigError::Invalid(reader.problems));
+    }
+    Ok(Settings { effective: reader.effective, ..settings })
+}
+
+fn kafka(r: &mut Reader) -> Kafka {
+    let small = |number: i64| i32::try_from(number).expect("the ranges below lie within an i32");
+    let encodings = [
+        ("json", OutputEncoding::Json),
+        ("registry", OutputEncoding::Registry),
+        ("single_object", OutputEncoding::SingleObject),
+    ];
+    Kafka {
+        bootstrap_servers: r.get("kafka.bootstrap_servers", "127.0.0.1:9092", text),
+        group_id: r.get("kafka.group_id", "tallyman", text),
+        client: client(r),
+        topics: topics(r),
+        partitions: small(r.get("kafka.partitions", "12", number(1..=10_000))),
+        replication_factor: small(r.get("kafka.replication_factor", "3", number(1..=15))),
+        accept_topic_settings: r.get("kafka.accept_topic_settings", "false", switch),
+        output_encoding: r.get("kafka.output_encoding", "json", one_of(&encodings)),
+    }
+}
+
+fn client(r: &mut Reader) -> ClientProperties {
+    let mut properties = ClientProperties::default();
+    for name in r.below("kafka.client.") {
+        let own = match name.as_str() {
+            "bootstrap.servers" | "metadata.broker.list" => Some("kafka.bootstrap_servers"),
+            "group.id" => Some("kafka.group_id"),
+            _ => None,
+        };
+        let base = name.strip_suffix("_file").filter(|base| is_secret(base)).unwrap_or(&name);
+        let key = format!("kafka.client.{base}");
+        let value = if is_secret(base) {
+            r.secret(&key).map(|secret| secret.0)
+        } else {
+            r.optional(&key, |raw| Ok(raw.to_owned()))
+        };
+        if let Some(own) = own {
+            r.problem_with(&key, &format!("has a key of its own: set `{own}`"));
+        }
+        properties.0.extend(value.map(|value| (base.to_owned(), value)));
+    }
+    properties
+}
+
+fn topics(r: &mut Reader) -> Topics {
+    let mut seen: Vec<String> = Vec::new();
+    let mut topic = |name: &str, default: &str| {
+        let key = format!("kafka.topics.{name}");
+        let topic = r.get(&key, default, topic_name);
+        if seen.contains(&topic) {
+            r.problem_with(
+                &key,
+                &format!("is `{topic}`, which another of kafka.topics is too: use one topic for each"),
+            );
+        }
+        seen.push(topic.clone());
+        topic
+    };
+    Topics {
+        usage: topic("usage", "credit.usage"),
+        policies: topic("policies", "credit.policies"),
+        decisions: topic("decisions", "credit.decisions"),
+        alerts: topic("alerts", "credit.alerts"),
+        purchases: topic("purchases", "credit.purchases"),
+        dead_letters: topic("dead_letters", "credit.dead-letters"),
+    }
+}
+
+fn store(r: &mut Reader) -> Store {
+    let dir = PathBuf::from(r.get("store.dir", "./data", text));
+    let built_in = view::built_in();
+    let mut views = match r.list("store.builtin_views") {
+        None => built_in,
+        Some(names) => {
+            let unknown = names.iter().find(|name| built_in.iter().all(|view| view.name != **name));
+            if let Some(name) = unknown {
+                let mut legal: Vec<&str> = built_in.iter().map(|view| view.name.as_str()).collect();
+                legal.dedup();
+                let what = format!("names `{name}`; built in are {}", legal.join(", "));
+                r.problem_with("store.builtin_views", &what);
+            }
+            built_in.into_iter().filter(|view| names.contains(&view.name)).collect()
+        }
+    };
+    for place in 0.. {
+        let key = format!("views[{place}]");
+        if r.below(&format!("{key}.")).is_empty() {
+            break;
+        }
+        views.extend(declared(r, &key));
+    }
+    if let Err(error) = view::check(&views) {
+        r.problems.push(error.to_string());
+    }
+    Store { dir, views }
+}
+
+/// One `[[views]]` table: a view for each of its bucket sizes.
+fn declared(r: &mut Reader, key: &str) -> Vec<View> {
+    let unnamed = !r.below(&format!("{key}.")).iter().any(|field| field == "name");
+    if unnamed {
+        r.problem(&Origin::Default, &format!("{key}.name"), "must be set");
+    }
+    let name = r.optional(&format!("{key}.name"), view_name).unwrap_or_default();
+    let dimensions_key = format!("{key}.dimensions");
+    let names = r.list(&dimensions_key).unwrap_or_default();
+    let dimensions: Option<Vec<Dimension>> = names.iter().map(|name| Dimension::from_name(name)).collect();
+    let Some(dimensions) = dimensions.filter(|dimensions| !dimensions.is_empty()) else {
+        let legal: Vec<&str> = Dimension::ALL.iter().map(|dimension| dimension.name()).collect();
+        r.problem_with(&dimensions_key, &format!("must list dimensions out of {}", legal.join(", ")));
+        return Vec::new();
+    };
+    let buckets_key = format!("{key}.buckets");
+    let sizes = [BucketSize::Hour, BucketSize::Day];
+    let buckets = r.list(&buckets_key).unwrap_or_else(|| vec!["hour".into(), "day".into()]);
+    let buckets: Option<Vec<BucketSize>> =
+        buckets.iter().map(|name| sizes.into_iter().find(|size| size.name() == name)).collect();
+    let Some(buckets) = buckets.filter(|buckets| !buckets.is_empty()) else {
+        r.problem_with(&buckets_key, "must list hour, day, or both");
+        return Vec::new();
+    };
+    buckets.into_iter().map(|bucket| View::new(&name, &dimensions, bucket)).collect()
+}
+
+fn log_settings(r: &mut Reader) -> Log {
+    let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let level = |raw: &str| match log::check_level(raw) {
+        Ok(()) => Ok(raw.to_owned()),
+        Err(_) => Err("must be error, warn, info, debug, trace or a filter such as tallyman=debug,warn".into()),
+    };
+    Log { level: r.get("log.level", "info", level), format: r.get("log.format", "auto", one_of(&formats)) }
+}
+
+fn url(raw: &str) -> Parsed<String> {
+    let rest = raw.strip_prefix("http://").or_else(|| raw.strip_prefix("https://"));
+    match rest {
+        Some(rest) if rest.contains('@') => {
+            Err("must not hold a password: use registry.username and registry.password_file".into())
+        }
+        Some(rest) if !rest.is_empty() => Ok(raw.trim_end_matches('/').to_owned()),
+        _ => Err("must be an address such as http://127.0.0.1:8081".into()),
+    }
+}
+
+fn memory(raw: &str) -> Parsed<u64> {
+    let bytes = size(raw)?;
+    if bytes >= MEMORY_BYTES_MIN { Ok(bytes) } else { Err("must be at least 64MiB".into()) }
+}
+
+fn loopback(raw: &str) -> Parsed<SocketAddr> {
+    let address: SocketAddr =
+        raw.trim().parse().map_err(|_| "must be an address and port such as 127.0.0.1:8080")?;
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    Err("must be a loopback address, for there is no authentication yet: listen on 127.0.0.1 and put a proxy that \
+         authenticates before it"
+        .into())
+}
+
+fn host_and_port(raw: &str) -> Parsed<String> {
+    let legal = raw.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains([' ', '/']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if legal { Ok(raw.to_owned()) } else { Err("must be host:port".into()) }
+}
+
+fn topic_name(raw: &str) -> Parsed<String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let fits = (1..=249).contains(&raw.len()) && raw.bytes().all(legal) && raw != "." && raw != "..";
+    if fits { Ok(raw.to_owned()) } else { Err("must be a topic's name: 1 to 249 of A-Z a-z 0-9 . _ -".into()) }
+}
+
+fn view_name(raw: &str) -> Parsed<String> {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let fits = (1..=64).contains(&raw.len()) && raw.bytes().all(legal);
+    if fits { Ok(raw.to_owned()) } else { Err("must be a name of 1 to 64 of a-z 0-9 _".into()) }
+}

@@ -1,0 +1,6 @@
+//! Rules of CONTRACT.md, "Meaning": periods, decisions and the summary's numbers, each test named by its sentence.
+
+mod judge;
+mod period;
+mod summary;
+mod support;
