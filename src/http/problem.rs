@@ -38,6 +38,13 @@ impl Problem {
         }
     }
 
+    /// The same, about a partition.
+    #[must_use]
+    pub const fn about(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
     /// The same, worth asking again in so many seconds.
     #[must_use]
     pub const fn retry_after(mut self, seconds: u32) -> Self {
@@ -54,11 +61,11 @@ impl From<QueryError> for Problem {
             QueryError::Store(_) | QueryError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
-        let mut problem = Self::new(status, error.to_string());
-        if let QueryError::NotHere { partition, .. } | QueryError::UnknownOrg { partition, .. } = error {
-            problem.partition = Some(partition);
+        let problem = Self::new(status, error.to_string());
+        match error {
+            QueryError::NotHere { partition, .. } | QueryError::UnknownOrg { partition, .. } => problem.about(partition),
+            _ => problem,
         }
-        problem
     }
 }
 

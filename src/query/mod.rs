@@ -10,12 +10,14 @@ mod measure;
 pub mod page;
 pub mod params;
 pub mod plan;
+mod summary;
 mod usage;
 
 use std::sync::Arc;
 
 pub use error::QueryError;
 pub use measure::{Measure, Value};
+pub use summary::SummaryAnswer;
 pub use usage::{PlannedUsage, ROWS_MAX, UsageAnswer, UsageRow};
 
 use crate::clock::Clock;
