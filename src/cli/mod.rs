@@ -1,1 +1,4 @@
 //! Room to be built.
+
+pub mod query;
+pub mod table;

@@ -175,7 +175,7 @@ impl<'a> Columns<'a> {
         self.filters.iter().all(passes)
     }
 
-    fn group<'v>(&self, values: &[Option<&'v str>]) -> impl Iterator<Item = Option<&'v str>> {
+    fn group<'v>(&self, values: &[Option<&'v str>]) -> impl Iterator<Item = Option<&'v str>> + Clone {
         self.group.iter().map(move |column| values[*column])
     }
 }
