@@ -2,3 +2,6 @@
 
 mod catalogue;
 pub mod generator;
+pub mod query;
+pub mod run;
+pub mod table;
