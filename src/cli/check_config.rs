@@ -16,9 +16,8 @@ pub(super) struct CheckConfigArgs {
 pub(super) fn run(settings: &Settings, args: &CheckConfigArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let effective = || settings.effective.iter().map(|set| (&set.key, &set.value, set.origin.to_string()));
     if args.output == Output::Json {
-        let all = effective().map(|(key, value, origin)| {
-            (key.clone(), serde_json::json!({ "value": value, "origin": origin }))
-        });
+        let all = effective()
+            .map(|(key, value, origin)| (key.clone(), serde_json::json!({ "value": value, "origin": origin })));
         writeln!(out, "{:#}", serde_json::Value::Object(all.collect()))?;
     } else {
         let mut table = Table::new(["setting", "value", "from"]);

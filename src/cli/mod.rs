@@ -79,7 +79,8 @@ pub fn main() -> ExitCode {
 fn done(cli: Cli) -> anyhow::Result<()> {
     let settings = config::load(cli.config.as_deref())?;
     // `run` and `dev` tell what they do; from the other commands a person hears what went wrong.
-    let level = if matches!(cli.command, Command::Run(_) | Command::Dev(_)) { &*settings.log.level } else { "warn" };
+    let level =
+        if matches!(cli.command, Command::Run(_) | Command::Dev(_)) { &*settings.log.level } else { "warn" };
     log::init(level, settings.log.format)?;
     let out = &mut io::stdout().lock();
     match cli.command {

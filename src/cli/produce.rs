@@ -2,7 +2,6 @@
 //! can be compared. Believable events only; it fakes no time but now.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Usage;
 use super::generator::{Generator, Load, Totals};
 use crate::clock::{Clock as _, SystemClock};
-use crate::codec::{OutputEncoding, RecordType, SchemaRegistry, ValueEncoding, encode_usage, schemas};
+use crate::codec::{RecordType, SchemaRegistry as _, ValueEncoding, encode_usage, schemas};
 use crate::config::{self, Settings};
 use crate::domain::credits::{Credits, parse_decimal};
 use crate::kafka::{Producer, Sent};
@@ -33,7 +32,7 @@ pub(super) struct ProduceArgs {
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// For how long, such as 30s or 5m
-    #[arg(long, value_parser = duration)]
+    #[arg(long, value_parser = config::duration)]
     duration: Option<Duration>,
     /// How many organisations
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -68,10 +67,6 @@ enum Encoding {
     SingleObject,
     /// Confluent framing; needs registry.url
     Registry,
-}
-
-fn duration(raw: &str) -> Result<Duration, String> {
-    config::duration(raw)
 }
 
 fn share(raw: &str) -> Result<f64, String> {
@@ -127,6 +122,16 @@ fn encoding(settings: &Settings, wanted: Encoding) -> anyhow::Result<ValueEncodi
     })
 }
 
+fn registry_client(settings: &Settings) -> anyhow::Result<registry::Client> {
+    let registry = &settings.registry;
+    let Some(url) = &registry.url else {
+        return Err(Usage("--encoding registry needs `registry.url` to be set".to_owned()).into());
+    };
+    let password = registry.password.as_ref().map_or("", |password| password.0.as_str());
+    let credentials = registry.username.as_deref().map(|user| (user, password));
+    Ok(registry::Client::new(url, credentials)?)
+}
+
 fn send_all(
     settings: &Settings,
     args: &ProduceArgs,
@@ -159,7 +164,8 @@ fn send_all(
             producer.send(topic, &Sent { key, value: Some(&value), ..Sent::default() })?;
             sent += 1;
         }
-        bar.set_position(if args.duration.is_some() { elapsed.as_millis() as u64 } else { sent });
+        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        bar.set_position(if args.duration.is_some() { millis } else { sent });
     }
     bar.finish_and_clear();
     Ok(generator.totals())

@@ -1,8 +1,32 @@
-//! The fold: events into rows of the declared views.
+//! The fold: events into rows of the declared views, through a working set in memory.
+//!
+//! A batch is coalesced before it meets the views. Its distinct (org, dimension values) combinations become small
+//! integers, and the batch becomes deltas of distinct (combination, hour). Each view then takes the deltas of the
+//! narrowest finer view (`plan`), and `working_set` holds the rows until they are flushed. What content costs and
+//! becomes is folded by `content_fold`.
+//!
+//! The fold knows no terms, no clock and no randomness (Law 2): rows depend on records alone, in log order.
 
-use super::content::Content;
-use super::tally::Tally;
-use super::view::DIMENSIONS_MAX;
+use super::content::{Content, Values};
+use super::credits::CreditSum;
+use super::dimension::Dimension;
+use super::event::{Event, Status, UsageAdjusted, UsageEvent};
+use super::histogram;
+use super::interner::{Interner, Symbol};
+use super::tally::{Field, Tally};
+use super::time::{BucketSize, Hour};
+use super::view::{DIMENSIONS_MAX, View};
+use combos::{Combo, ComboId, Combos};
+use content_fold::{ContentSet, Recount};
+use deltas::Deltas;
+use plan::{Step, plan};
+use working_set::{RowId, WorkingSet};
+
+pub mod combos;
+pub mod content_fold;
+pub mod deltas;
+pub mod plan;
+pub mod working_set;
 
 /// The place of a row: view number, org, bucket, and the values of the view's dimensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,4 +68,313 @@ pub trait Rows {
     /// # Errors
     /// As `row`.
     fn content(&self, key: &ContentKey<'_>) -> Result<Option<Content>, Self::Error>;
+}
+
+/// What a batch added to one org in one hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrgDelta<'a> {
+    /// The org's number in the working set.
+    pub symbol: Symbol,
+    /// The org.
+    pub org: &'a str,
+    /// The hour.
+    pub hour: Hour,
+    /// Credits added, perhaps negative.
+    pub credits: CreditSum,
+}
+
+/// The fold of one task.
+#[derive(Debug)]
+pub struct Fold {
+    views: Vec<View>,
+    steps: Vec<Step>,
+    org_by_hour: usize,
+    interner: Interner,
+    combos: Combos,
+    batch: Deltas<(ComboId, Hour)>,
+    deltas: Vec<Deltas<RowId>>,
+    sets: Vec<WorkingSet>,
+    contents: ContentSet,
+}
+
+impl Fold {
+    /// A fold into `views`, a list that [`super::view::check`] passed.
+    ///
+    /// # Panics
+    /// When the list has no view of the org by hour.
+    #[must_use]
+    pub fn new(views: Vec<View>) -> Self {
+        let mut steps = plan(&views);
+        let org_by_hour = views
+            .iter()
+            .position(|view| view.dimensions.is_empty() && view.bucket == BucketSize::Hour)
+            .expect("a checked list has the org by hour");
+        // Decisions are made of its deltas, whether or not another view takes them.
+        for step in steps.iter_mut().filter(|step| step.view == org_by_hour) {
+            step.feeds = true;
+        }
+        let deltas = views.iter().map(|_| Deltas::default()).collect();
+        let sets = views.iter().map(|_| WorkingSet::default()).collect();
+        Self {
+            views,
+            steps,
+            org_by_hour,
+            interner: Interner::default(),
+            combos: Combos::default(),
+            batch: Deltas::default(),
+            deltas,
+            sets,
+            contents: ContentSet::default(),
+        }
+    }
+
+    /// Takes one event into the batch and gives its org's number in the working set.
+    ///
+    /// # Errors
+    /// When a content row cannot be read; nothing of the event is folded then.
+    pub fn add<R: Rows>(&mut self, event: &Event<'_>, rows: &R) -> Result<Symbol, R::Error> {
+        match event {
+            Event::Usage(usage) => self.add_usage(usage, rows),
+            Event::Adjusted(adjusted) => Ok(self.add_adjustment(adjusted)),
+            Event::Outcome(outcome) => {
+                let org = self.interner.intern(Some(&outcome.org_id));
+                let recounts = self.contents.record(org, outcome, rows)?;
+                self.recount(&outcome.org_id, recounts);
+                Ok(org)
+            }
+        }
+    }
+
+    fn add_usage<R: Rows>(&mut self, event: &UsageEvent<'_>, rows: &R) -> Result<Symbol, R::Error> {
+        let mut values = [None; Dimension::COUNT];
+        for (value, dim) in values.iter_mut().zip(&event.dims.0) {
+            *value = dim.as_deref();
+        }
+        let tier = &mut values[Dimension::Tier.index()];
+        *tier = tier.or_else(|| event.multiplier.map(super::event::Multiplier::tier));
+
+        let org = self.interner.intern(Some(&event.org_id));
+        let mut recount = None;
+        let used = match &event.content_id {
+            Some(id) => {
+                let (used, late) = self.contents.spend(org, id, event, &values, rows)?;
+                recount = late;
+                Some(used)
+            }
+            None => None,
+        };
+        let combo = self.combos.find(&event.org_id, &values, &mut self.interner);
+        let tally = self.batch.tally((combo, event.occurred_at.hour()));
+        count_usage(tally, event);
+        if let Some(used) = used {
+            if used.first {
+                tally.add(Field::CONTENTS, 1);
+            }
+            tally.add(Field::CONTENT_CREDITS, event.credits.micros().into());
+        }
+        if let Some(attempt) = used.map(|used| used.attempt).or(event.attempt) {
+            let (count, credits) = Field::attempt(attempt);
+            tally.add(count, 1);
+            tally.add(credits, event.credits.micros().into());
+        }
+        self.recount(&event.org_id, recount);
+        Ok(org)
+    }
+
+    fn add_adjustment(&mut self, event: &UsageAdjusted<'_>) -> Symbol {
+        let values = std::array::from_fn(|dimension| event.dims.0[dimension].as_deref());
+        let combo = self.combos.find(&event.org_id, &values, &mut self.interner);
+        let tally = self.batch.tally((combo, event.occurred_at.hour()));
+        tally.add(Field::CREDITS, event.credits.micros().into());
+        tally.add(Field::EVENTS, event.events.into());
+        tally.add(Field::ADJUSTMENTS, 1);
+        self.combos.get(combo).org
+    }
+
+    fn recount(&mut self, org: &str, recounts: impl IntoIterator<Item = Recount>) {
+        for Recount { hour, values, tally } in recounts {
+            let values: [Option<&str>; Dimension::COUNT] = std::array::from_fn(|place| values[place].as_deref());
+            let combo = self.combos.find(org, &values, &mut self.interner);
+            self.batch.tally((combo, hour)).merge(&tally);
+        }
+    }
+
+    /// Brings the batch into the rows of every view.
+    ///
+    /// # Errors
+    /// When a stored row cannot be read: the working set is half changed then and must be thrown away.
+    pub fn settle<R: Rows>(&mut self, rows: &R) -> Result<(), R::Error> {
+        for step in &self.steps {
+            let parent = step.parents.iter().copied().min_by_key(|&parent| self.deltas[parent].len());
+            let mut own = std::mem::take(&mut self.deltas[step.view]);
+            let view = &self.views[step.view];
+            let set = &mut self.sets[step.view];
+            let (interner, views) = (&self.interner, &self.views);
+            let load = |id: RowId| rows.row(&row_key(step.view, view, id, interner));
+            let mut take = |id: RowId, tally: &Tally| -> Result<(), R::Error> {
+                if step.feeds {
+                    own.tally(id).merge(tally);
+                    return Ok(());
+                }
+                set.add(id, tally, || load(id))
+            };
+            match parent {
+                Some(parent) => {
+                    for (id, tally) in self.deltas[parent].iter() {
+                        take(narrow(&views[parent], view, id), tally)?;
+                    }
+                }
+                None => {
+                    for ((combo, hour), tally) in self.batch.iter() {
+                        take(project(view, self.combos.get(combo), hour), tally)?;
+                    }
+                }
+            }
+            for (id, tally) in own.iter() {
+                set.add(id, tally, || load(id))?;
+            }
+            self.deltas[step.view] = own;
+        }
+        Ok(())
+    }
+
+    /// What the settled batch added to each org and hour.
+    pub fn org_deltas(&self) -> impl Iterator<Item = OrgDelta<'_>> {
+        self.deltas[self.org_by_hour].iter().map(|(id, tally)| OrgDelta {
+            symbol: id.org,
+            org: self.interner.text(id.org).expect("a row has an org"),
+            hour: Hour(id.bucket),
+            credits: tally.credits(),
+        })
+    }
+
+    /// What the settled batch added to each product and model, absent as `None`; for metrics.
+    pub fn product_model_deltas(&self) -> impl Iterator<Item = (Option<&str>, Option<&str>, &Tally)> {
+        self.batch.iter().map(|((combo, _), tally)| {
+            let values = &self.combos.get(combo).values;
+            let text = |dimension: Dimension| self.interner.text(values[dimension.index()]);
+            (text(Dimension::Product), text(Dimension::Model), tally)
+        })
+    }
+
+    /// Ends the settled batch: its deltas are forgotten, the rows stay.
+    pub fn end_batch(&mut self) {
+        self.batch.clear();
+        self.deltas.iter_mut().for_each(Deltas::clear);
+    }
+
+    /// Hands every changed row to `row` and every changed content row to `content`.
+    ///
+    /// # Errors
+    /// Those of the callbacks.
+    pub fn dirty<E>(
+        &self,
+        mut row: impl FnMut(&RowKey<'_>, &Tally) -> Result<(), E>,
+        content: impl FnMut(&ContentKey<'_>, &Content) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for (number, (view, set)) in self.views.iter().zip(&self.sets).enumerate() {
+            for (id, tally) in set.dirty() {
+                row(&row_key(number, view, id, &self.interner), tally)?;
+            }
+        }
+        self.contents.dirty(&self.interner, content)
+    }
+
+    /// How many rows changed since the last flush.
+    #[must_use]
+    pub fn dirty_len(&self) -> usize {
+        self.sets.iter().map(WorkingSet::dirty_len).sum::<usize>() + self.contents.dirty_len()
+    }
+
+    /// Takes all rows as flushed, and forgets them when they hold more than `heap_bytes_max` bytes (Law 6).
+    /// Returns whether they were forgotten: symbols given out before are void then.
+    pub fn flushed(&mut self, heap_bytes_max: usize) -> bool {
+        self.sets.iter_mut().for_each(WorkingSet::flushed);
+        self.contents.flushed();
+        if self.heap_bytes() <= heap_bytes_max {
+            return false;
+        }
+        self.sets.iter_mut().for_each(WorkingSet::clear);
+        self.contents.clear();
+        self.combos.clear();
+        self.interner.clear();
+        true
+    }
+
+    /// About the bytes that the working set holds.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let rows: usize = self.sets.iter().map(WorkingSet::heap_bytes).sum();
+        rows + self.combos.heap_bytes() + self.interner.heap_bytes() + self.contents.heap_bytes()
+    }
+}
+
+fn count_usage(tally: &mut Tally, event: &UsageEvent<'_>) {
+    let credits = i128::from(event.credits.micros());
+    tally.add(Field::CREDITS, credits);
+    tally.add(Field::EVENTS, 1);
+    let (count, of_credits) = match event.status {
+        Status::Ok => (Field::OK, Field::OK_CREDITS),
+        Status::Error => (Field::ERROR, Field::ERROR_CREDITS),
+        Status::Cancelled => (Field::CANCELLED, Field::CANCELLED_CREDITS),
+    };
+    tally.add(count, 1);
+    tally.add(of_credits, credits);
+    let sums = [
+        (Field::INPUT_TOKENS, event.input_tokens),
+        (Field::OUTPUT_TOKENS, event.output_tokens),
+        (Field::CACHED_INPUT_TOKENS, event.cached_input_tokens),
+        (Field::REASONING_TOKENS, event.reasoning_tokens),
+        (Field::LATENCY_SUM_MS, event.latency_ms),
+        (Field::LATENCY_COUNT, event.latency_ms.and(Some(1))),
+        (Field::FIRST_TOKEN_SUM_MS, event.time_to_first_token_ms),
+        (Field::FIRST_TOKEN_COUNT, event.time_to_first_token_ms.and(Some(1))),
+    ];
+    for (field, value) in sums {
+        if let Some(value) = value {
+            tally.add(field, value.into());
+        }
+    }
+    if let Some(multiplier) = event.multiplier {
+        tally.add(Field::MULTIPLIER_MIN, multiplier.0.into());
+        tally.add(Field::MULTIPLIER_MAX, multiplier.0.into());
+    }
+    if let Some(latency) = event.latency_ms {
+        tally.add(Field::latency_bucket(histogram::bucket_of(latency.unsigned_abs())), 1);
+    }
+}
+
+/// The row of `view` that a combination in an hour belongs to.
+fn project(view: &View, combo: &Combo, hour: Hour) -> RowId {
+    let mut values = [Symbol::ABSENT; DIMENSIONS_MAX];
+    for (value, dimension) in values.iter_mut().zip(&view.dimensions) {
+        *value = combo.values[dimension.index()];
+    }
+    RowId { org: combo.org, bucket: view.bucket.bucket_of(hour), values }
+}
+
+/// The row of `child` that a row of its parent belongs to.
+fn narrow(parent: &View, child: &View, id: RowId) -> RowId {
+    let mut values = [Symbol::ABSENT; DIMENSIONS_MAX];
+    for (value, dimension) in values.iter_mut().zip(&child.dimensions) {
+        let place = parent.dimensions.iter().position(|candidate| candidate == dimension);
+        *value = id.values[place.expect("the plan lets only a covering view feed")];
+    }
+    let hour = parent.bucket.first_hour(id.bucket);
+    RowId { org: id.org, bucket: child.bucket.bucket_of(hour), values }
+}
+
+fn row_key<'a>(number: usize, view: &View, id: RowId, interner: &'a Interner) -> RowKey<'a> {
+    RowKey {
+        view: u8::try_from(number).expect("a checked list has at most 64 views"),
+        org: interner.text(id.org).expect("a row has an org"),
+        bucket: id.bucket,
+        values: id.values.map(|value| interner.text(value)),
+        dimensions: u8::try_from(view.dimensions.len()).expect("a checked view has at most 4 dimensions"),
+    }
+}
+
+/// Owned copies of dimension values.
+fn owned(values: &[Option<&str>; Dimension::COUNT]) -> Box<Values> {
+    Box::new(values.map(|value| value.map(Into::into)))
 }

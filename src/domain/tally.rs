@@ -131,6 +131,12 @@ impl Field {
         self.0
     }
 
+    /// The lowest field of a mask that is not empty.
+    #[expect(clippy::cast_possible_truncation, reason = "a mask has 128 bits")]
+    const fn lowest(mask: u128) -> Self {
+        Self(mask.trailing_zeros() as u8)
+    }
+
     /// The field of a latency bucket, 0..64.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "asserted to be below 64")]
@@ -203,6 +209,19 @@ impl Tally {
         Self { mask: 0, values: Vec::new() }
     }
 
+    /// A tally of the fields in `mask` (bit n is field number n) with one value for each, by field number; `None`
+    /// when their counts differ.
+    #[must_use]
+    pub fn from_parts(mask: u128, values: Vec<i128>) -> Option<Self> {
+        (mask.count_ones() as usize == values.len()).then_some(Self { mask, values })
+    }
+
+    /// The touched fields: bit n is field number n.
+    #[must_use]
+    pub const fn mask(&self) -> u128 {
+        self.mask
+    }
+
     /// Whether nothing was ever added.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -257,7 +276,7 @@ impl Tally {
             let (mut mask, mut place) = (self.mask, 0);
             let mut right = other.values.iter();
             while mask != 0 {
-                let field = Field(mask.trailing_zeros() as u8);
+                let field = Field::lowest(mask);
                 if other.mask >> field.0 & 1 == 1 {
                     let right = right.next().expect("one value for each bit of the mask");
                     self.values[place] = field.merge(self.values[place], *right);
@@ -275,8 +294,8 @@ impl Tally {
         let (mut left, mut right) = (self.values.iter(), other.values.iter());
         let mut mask = self.mask | other.mask;
         while mask != 0 {
-            let field = Field(mask.trailing_zeros() as u8);
-            let mut next = |of: u128, values: &mut std::slice::Iter<'_, i128>| {
+            let field = Field::lowest(mask);
+            let next = |of: u128, values: &mut std::slice::Iter<'_, i128>| {
                 (of >> field.0 & 1 == 1).then(|| *values.next().expect("one value for each bit of the mask"))
             };
             merged.push(match (next(self.mask, &mut left), next(other.mask, &mut right)) {
@@ -294,7 +313,7 @@ impl Tally {
     pub fn iter(&self) -> impl Iterator<Item = (Field, i128)> {
         let mut mask = self.mask;
         self.values.iter().map(move |value| {
-            let field = Field(mask.trailing_zeros() as u8);
+            let field = Field::lowest(mask);
             mask &= mask - 1;
             (field, *value)
         })

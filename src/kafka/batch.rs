@@ -23,6 +23,7 @@ pub(super) type StatefulConsumer = BaseConsumer<ConsumerState>;
 pub struct Batch {
     // Declared first: messages are freed before the client that made them can go.
     messages: Vec<Message>,
+    ends: Vec<(i32, i64)>,
     _consumer: Arc<StatefulConsumer>,
 }
 
@@ -108,6 +109,10 @@ impl RecordBatch for Batch {
     fn headers(&self, index: usize) -> Vec<Header> {
         self.messages[index].headers()
     }
+
+    fn ends(&self) -> &[(i32, i64)] {
+        &self.ends
+    }
 }
 
 /// What stood in the queue in place of a record.
@@ -187,6 +192,7 @@ impl BatchQueue {
     /// Takes what is there, without waiting; records that `wanted` refuses are dropped, faults are told to `fault`.
     pub(super) fn take(&mut self, wanted: impl Fn(&Record<'_>) -> bool, mut fault: impl FnMut(Fault)) -> Batch {
         let mut messages = Vec::new();
+        let mut ends = Vec::new();
         if !self.is_empty() {
             // SAFETY: a live queue and an array of the told length; the first `count` entries are then ours to free.
             let count = unsafe {
@@ -202,14 +208,16 @@ impl BatchQueue {
             for &message in &self.taken[..count] {
                 let Some(message) = NonNull::new(message).map(Message) else { continue };
                 let raw = message.raw();
-                if raw.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                if raw.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF {
+                    ends.push((raw.partition, raw.offset));
+                } else if raw.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
                     fault(Fault { partition: raw.partition, offset: raw.offset, code: raw.err.into() });
                 } else if wanted(&message.record()) {
                     messages.push(message);
                 }
             }
         }
-        Batch { messages, _consumer: Arc::clone(&self.consumer) }
+        Batch { messages, ends, _consumer: Arc::clone(&self.consumer) }
     }
 }
 

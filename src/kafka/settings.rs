@@ -205,6 +205,8 @@ impl KafkaSettings {
             .set("enable.auto.offset.store", "false")
             // Law 8: a log that no longer holds the position is an error to tell, never a reason to jump.
             .set("auto.offset.reset", "error")
+            // Transaction markers stand at a log's end: only this tells that no record does.
+            .set("enable.partition.eof", "true")
             .set("isolation.level", isolation.name());
         config
     }

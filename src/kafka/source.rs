@@ -255,7 +255,7 @@ impl Source for KafkaSource {
                 return Ok(Polled::Rebalance(rebalance));
             }
             let batch = self.take_usage();
-            if !batch.is_empty() {
+            if !batch.is_empty() || !batch.ends().is_empty() {
                 return Ok(Polled::Records(batch));
             }
             self.told_fault(&self.settings.topics.usage.clone())?;

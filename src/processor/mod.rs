@@ -1,3 +1,15 @@
-//! The imperative shell around the pure core.
+//! The imperative shell around the pure core: ports, tasks, the loop of a worker and its recovery.
+//!
+//! `worker` turns; `intake` judges a record; `task` folds, proposes and persists; `orgs` decides; `recovery` fences and
+//! checks before a partition is spoken for; `ports` are the log's two ends, `twin` their double in memory.
 
+pub mod intake;
+pub mod letters;
+pub mod metadata;
+pub mod orgs;
 pub mod ports;
+pub mod recovery;
+pub mod settings;
+pub mod task;
+pub mod twin;
+pub mod worker;

@@ -31,6 +31,9 @@ pub trait RecordBatch {
     fn get(&self, index: usize) -> Record<'_>;
     /// Its headers; empty, without an allocation, when it has none.
     fn headers(&self, index: usize) -> Vec<Header>;
+    /// Partitions whose log ends for now, each with the offset up to which it holds no record that was not delivered:
+    /// transaction markers at the end are passed over.
+    fn ends(&self) -> &[(i32, i64)];
     /// Whether there is none.
     fn is_empty(&self) -> bool {
         self.len() == 0

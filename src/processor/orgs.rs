@@ -1,0 +1,336 @@
+//! The orgs of a task: what each has used in its running period, the level last published for it, and the timers
+//! that tell when time alone changes a decision.
+//!
+//! Nothing here is folded into rows: all of it follows from (rows, terms, now, published levels) and is built anew
+//! when a task starts to speak.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::domain::alert::{Alert, alert_of};
+use crate::domain::credits::CreditSum;
+use crate::domain::decide::{self, Facts};
+use crate::domain::decision::{Action, Cause, DecisionReason, Level, LimitDecision};
+use crate::domain::fold::OrgDelta;
+use crate::domain::id::OrgId;
+use crate::domain::period::{Period, period_at};
+use crate::domain::scope::Scope;
+use crate::domain::terms::{DefaultTerms, TermsBook};
+use crate::domain::time::{Hour, Timestamp};
+
+/// What the gateways know of a scope.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Its level.
+    pub level: Level,
+    /// Its version.
+    pub version: i64,
+}
+
+/// One org.
+#[derive(Debug)]
+pub struct OrgState {
+    org: OrgId,
+    period: Period,
+    used: CreditSum,
+    /// The most that was used since usage blocked it: what lies beyond the limit is overshoot.
+    peak: CreditSum,
+    recent: Recent,
+    published: Option<Published>,
+    timer: Option<Timestamp>,
+    queued: bool,
+    cause: Cause,
+}
+
+/// Credits of the latest hour with usage and of the hour before it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
+    hour: Hour,
+    this: i128,
+    before: i128,
+}
+
+impl Recent {
+    fn add(&mut self, hour: Hour, micros: i128) {
+        if hour == self.hour {
+            self.this += micros;
+        } else if hour.0 == self.hour.0 + 1 {
+            *self = Self { hour, this: micros, before: self.this };
+        } else if hour > self.hour {
+            *self = Self { hour, this: micros, before: 0 };
+        } else if hour.0 + 1 == self.hour.0 {
+            self.before += micros;
+        }
+    }
+
+    /// Micro-credits per second over the running hour and the one before it.
+    fn per_second(&self, now: Timestamp) -> i128 {
+        let hour = now.hour();
+        let seconds = 3600 + i128::from(now.micros_since(hour.start()) / 1_000_000);
+        let micros = match hour.0 - self.hour.0 {
+            0 => self.this + self.before,
+            1 => self.this,
+            _ => 0,
+        };
+        micros / seconds
+    }
+}
+
+/// A change to be published: the decision, and the alert that goes with it.
+#[derive(Debug)]
+pub struct Change {
+    /// Which org, for [`Orgs::published`].
+    pub place: u32,
+    /// The decision.
+    pub decision: LimitDecision,
+    /// The alert that goes out in the same transaction (Law 4).
+    pub alert: Option<Alert>,
+    /// Credits folded beyond the limit while it was blocked, when a block caused by usage ends.
+    pub overshoot: Option<CreditSum>,
+}
+
+/// Sums of org hours from the store.
+pub trait OrgHours {
+    /// Why they cannot be read.
+    type Error;
+    /// Credits of each stored hour of `org` from `from` on.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn hours(&self, org: &str, from: Hour, each: &mut dyn FnMut(Hour, CreditSum)) -> Result<(), Self::Error>;
+}
+
+/// What decisions depend on besides rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Law<'a> {
+    /// The terms of the partition's orgs.
+    pub terms: &'a TermsBook,
+    /// The terms of orgs without a policy.
+    pub default: &'a DefaultTerms,
+    /// The instant of the decision.
+    pub now: Timestamp,
+}
+
+/// All orgs of a task.
+#[derive(Debug, Default)]
+pub struct Orgs {
+    states: Vec<OrgState>,
+    by_name: HashMap<OrgId, u32>,
+    timers: BTreeSet<(Timestamp, u32)>,
+    queue: Vec<u32>,
+    stale: Vec<u32>,
+}
+
+impl Orgs {
+    /// The org's place; a new one is loaded from the store, which must hold all that was folded for it so far but
+    /// the batch that names it first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn find<H: OrgHours>(&mut self, org: &str, hours: &H, law: Law<'_>) -> Result<u32, H::Error> {
+        if let Some(&place) = self.by_name.get(org) {
+            return Ok(place);
+        }
+        let id = OrgId::new(org).expect("decoded and stored orgs have legal ids");
+        let mut state = OrgState {
+            org: id.clone(),
+            period: Period { start: Hour(0), end: Hour(0) },
+            used: CreditSum::ZERO,
+            peak: CreditSum::ZERO,
+            recent: Recent::default(),
+            published: None,
+            timer: None,
+            queued: false,
+            cause: Cause::default(),
+        };
+        load(&mut state, hours, law)?;
+        let place = u32::try_from(self.states.len()).expect("a partition has far below 2^32 orgs");
+        self.states.push(state);
+        self.by_name.insert(id, place);
+        Ok(place)
+    }
+
+    /// Counts what a batch added to an org's running period.
+    pub fn add(&mut self, place: u32, delta: &OrgDelta<'_>) {
+        let state = &mut self.states[place as usize];
+        if state.period.contains(delta.hour.start()) {
+            state.used += delta.credits;
+            state.peak = state.peak.max(state.used);
+        }
+        state.recent.add(delta.hour, delta.credits.micros());
+    }
+
+    /// Puts an org in the queue of those to be decided, with the record that asks for it.
+    pub fn enqueue(&mut self, place: u32, cause: Option<Cause>) {
+        let state = &mut self.states[place as usize];
+        if let Some(cause) = cause {
+            state.cause = cause;
+        }
+        if !std::mem::replace(&mut state.queued, true) {
+            self.queue.push(place);
+        }
+    }
+
+    /// Whether an org would be decided otherwise now than it was published: the cheap test of the hot path.
+    #[must_use]
+    pub fn changes(&self, place: u32, law: Law<'_>) -> bool {
+        let state = &self.states[place as usize];
+        !state.period.contains(law.now)
+            || state.published.as_ref().is_none_or(|published| decide_for(state, law).level != published.level)
+    }
+
+    /// Queues every org whose timer is due at `now`.
+    pub fn ring(&mut self, now: Timestamp) {
+        while let Some(&(due, place)) = self.timers.first() {
+            if due > now {
+                return;
+            }
+            self.timers.pop_first();
+            self.states[place as usize].timer = None;
+            self.enqueue(place, Some(Cause::default()));
+        }
+    }
+
+    /// When the next timer is due.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        self.timers.first().map(|&(due, _)| due)
+    }
+
+    /// Queues an org whose terms changed: its period may be another one, so it is read again.
+    pub fn terms_changed(&mut self, place: u32) {
+        self.stale.push(place);
+    }
+
+    /// Whether orgs wait for a flush, after which their period's sum is read from the store.
+    #[must_use]
+    pub const fn wants_flush(&self) -> bool {
+        !self.stale.is_empty()
+    }
+
+    /// Reads the sums of all waiting orgs again; only right after a flush, when the store holds all that was folded.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn reload<H: OrgHours>(&mut self, hours: &H, law: Law<'_>) -> Result<(), H::Error> {
+        for place in std::mem::take(&mut self.stale) {
+            load(&mut self.states[place as usize], hours, law)?;
+            self.enqueue(place, None);
+        }
+        Ok(())
+    }
+
+    /// Decides at most `count_max` queued orgs and gives those whose level differs from the published one. An org
+    /// whose period is over waits for the next flush first.
+    pub fn decide(&mut self, count_max: usize, law: Law<'_>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let rest = self.queue.len().saturating_sub(count_max);
+        for place in self.queue.split_off(rest) {
+            let state = &mut self.states[place as usize];
+            state.queued = false;
+            if !state.period.contains(law.now) {
+                self.stale.push(place);
+                continue;
+            }
+            let judged = decide_for(state, law);
+            let previous = state.published.as_ref();
+            set_timer(
+                &mut self.timers,
+                state.timer.replace(judged.level.valid_until),
+                judged.level.valid_until,
+                place,
+            );
+            if previous.is_some_and(|published| published.level == judged.level) {
+                continue;
+            }
+            let overshoot = previous.and_then(|previous| overshoot(&previous.level, &judged.level, state.peak));
+            let decision = LimitDecision {
+                scope: Scope::org(state.org.as_str()),
+                version: decide::next_version(previous.map(|previous| previous.version), law.now),
+                decided_at: law.now,
+                cause: Cause { policy_offset: judged.policy_offset, ..std::mem::take(&mut state.cause) },
+                level: judged.level,
+                figures: judged.figures,
+            };
+            let alert = alert_of(previous.map(|previous| &previous.level), &decision);
+            changes.push(Change { place, decision, alert, overshoot });
+        }
+        changes
+    }
+
+    /// Whether orgs wait to be decided.
+    #[must_use]
+    pub const fn has_queue(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Takes a decision as published; only after its transaction is known to be committed (Law 3).
+    pub fn published(&mut self, place: u32, decision: &LimitDecision) {
+        let state = &mut self.states[place as usize];
+        let blocked = |published: &Published| published.level.action == Action::Block;
+        if decision.level.action == Action::Block && !state.published.as_ref().is_some_and(blocked) {
+            state.peak = state.used;
+        }
+        state.published = Some(Published { level: decision.level.clone(), version: decision.version });
+    }
+
+    /// Every org's used credits and allowance, for the gauges of the top orgs.
+    pub fn gauges(&self) -> impl Iterator<Item = (&str, CreditSum, Option<CreditSum>)> {
+        self.states.iter().map(|state| {
+            let allowance = state.published.as_ref().and_then(|published| published.level.allowance);
+            (state.org.as_str(), state.used, allowance)
+        })
+    }
+
+    /// How many orgs are judged without a policy, and how many are blocked.
+    #[must_use]
+    pub fn counts(&self, terms: &TermsBook) -> (usize, usize) {
+        let blocked = |state: &&OrgState| {
+            state.published.as_ref().is_some_and(|published| published.level.action == Action::Block)
+        };
+        let without = |state: &&OrgState| terms.policies(state.org.as_str()).is_none();
+        (self.states.iter().filter(without).count(), self.states.iter().filter(blocked).count())
+    }
+}
+
+fn load<H: OrgHours>(state: &mut OrgState, hours: &H, law: Law<'_>) -> Result<(), H::Error> {
+    state.period = period_at(law.terms.policies(state.org.as_str()), law.default, law.now);
+    state.used = CreditSum::ZERO;
+    state.recent = Recent { hour: law.now.hour(), this: 0, before: 0 };
+    let from = state.period.start.min(Hour(law.now.hour().0 - 1));
+    let OrgState { org, period, used, recent, .. } = state;
+    hours.hours(org.as_str(), from, &mut |hour, credits| {
+        if period.contains(hour.start()) {
+            *used += credits;
+        }
+        recent.add(hour, credits.micros());
+    })
+}
+
+fn decide_for(state: &OrgState, law: Law<'_>) -> decide::Judgement {
+    decide::judge(&Facts {
+        policies: law.terms.policies(state.org.as_str()),
+        default: law.default,
+        period: state.period,
+        used: state.used,
+        micros_per_second: state.recent.per_second(law.now),
+        previous: state.published.as_ref().map(|published| &published.level),
+        now: law.now,
+    })
+}
+
+fn set_timer(timers: &mut BTreeSet<(Timestamp, u32)>, old: Option<Timestamp>, due: Timestamp, place: u32) {
+    if let Some(old) = old {
+        timers.remove(&(old, place));
+    }
+    timers.insert((due, place));
+}
+
+/// Credits folded beyond the limit when a block that usage caused ends (CONTRACT.md, Meaning: Overshoot).
+fn overshoot(before: &Level, now: &Level, peak: CreditSum) -> Option<CreditSum> {
+    let by_usage = matches!(before.reason, DecisionReason::AllowanceSpent | DecisionReason::OverageSpent);
+    if before.action != Action::Block || now.action != Action::Allow || !by_usage {
+        return None;
+    }
+    let limit = before.allowance? + before.extra?;
+    Some(CreditSum((peak - limit).0.max(0)))
+}

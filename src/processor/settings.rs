@@ -1,0 +1,82 @@
+//! What a worker and its tasks are told at their start.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::domain::dedupe::Window;
+use crate::domain::terms::DefaultTerms;
+use crate::store::FoldSettings;
+
+use super::intake::Rules;
+
+/// What a task is told.
+pub struct TaskSettings {
+    /// The fold's own settings, as the store records them.
+    pub fold: FoldSettings,
+    /// What an org without a policy gets.
+    pub default_terms: DefaultTerms,
+    /// Name of the usage topic, for dead letters.
+    pub usage_topic: String,
+    /// Name of the policies topic, for dead letters.
+    pub policies_topic: String,
+    /// Wall-clock time, for decisions only.
+    pub clock: Arc<dyn Clock>,
+    /// The most bytes of rows that a task keeps in memory between flushes.
+    pub working_set_bytes_max: usize,
+    /// How many orgs the gauges show.
+    pub top_orgs: usize,
+}
+
+impl TaskSettings {
+    /// The rules of intake, for a topic of so many partitions.
+    #[must_use]
+    pub const fn rules(&self, partitions: i32) -> Rules {
+        Rules {
+            partitions,
+            window: Window::new(self.fold.dedupe_window_micros),
+            future_micros_max: self.fold.future_micros_max,
+            age_micros_max: self.fold.age_micros_max,
+        }
+    }
+}
+
+impl fmt::Debug for TaskSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskSettings").field("fold", &self.fold).finish_non_exhaustive()
+    }
+}
+
+/// From where to go on when O* is missing beside a store with a position or decisions: `run --adopt-from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdoptFrom {
+    /// What the store holds was published; what follows is published now.
+    Store,
+    /// All that the log holds now was published.
+    End,
+}
+
+/// What a worker is told.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// What its tasks are told.
+    pub task: Arc<TaskSettings>,
+    /// The consumer group.
+    pub group_id: String,
+    /// From where to go on when O* is missing.
+    pub adopt_from: Option<AdoptFrom>,
+    /// The longest wait for records in one turn of the loop.
+    pub poll_wait: Duration,
+    /// The shortest time between two flushes.
+    pub flush_interval: Duration,
+    /// Rows at which a flush is due at once.
+    pub flush_rows_max: usize,
+}
+
+/// Time between two heartbeats (CONTRACT.md, LimitDecision).
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// Orgs decided in one turn of the loop: it bounds the transactions of timers and terms (Law 6).
+pub const DECISIONS_PER_TURN_MAX: usize = 2_000;
+/// The wait before a task asks again for what was unavailable.
+pub const UNAVAILABLE_WAIT: Duration = Duration::from_millis(500);

@@ -1,0 +1,403 @@
+//! A task: one partition of the usage topic and all that belongs to it. It folds records, proposes what to publish
+//! and persists what is published; it never talks to Kafka itself (the worker does).
+//!
+//! A task first replays muted up to O*, then is `ready_to_speak`: it persists, decides every scope once, and from
+//! then on publishes differences (Law 5). What it holds in memory follows from the store, the log and the control
+//! topic, so that after any failed transaction it is thrown away and recovered (Law 3).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::codec::{DecodeError, Decoder};
+use crate::domain::decision::{Cause, LimitDecision};
+use crate::domain::dedupe::{IdHasher, IdKey, Seen};
+use crate::domain::event::Event;
+use crate::domain::fold::Fold;
+use crate::domain::interner::Symbol;
+use crate::domain::reject::Reject;
+use crate::domain::terms::{TermsBook, TermsRecord};
+use crate::domain::time::Timestamp;
+use crate::store::{Store, StoreError, TaskMeta};
+use crate::telemetry::{RecordOutcome, Telemetry};
+
+use super::intake::{self, Rules, Verdict};
+use super::letters;
+use super::orgs::{Change, Law, Orgs};
+use super::ports::{Output, OutputTopic, Record, RecordBatch, mark_of};
+use super::settings::TaskSettings;
+
+mod publish;
+mod terms;
+
+/// Why a task cannot go on with a record.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// Nothing is wrong with the record: ask again later (Law 7).
+    #[error("{0}")]
+    Unavailable(String),
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<DecodeError> for TaskError {
+    fn from(error: DecodeError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// What recovery found out about a task before it runs.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// Where the store stands.
+    pub meta: TaskMeta,
+    /// O*: what records below it caused is published.
+    pub published_through: i64,
+    /// Policies position of that commit.
+    pub policies_through: i64,
+    /// Terms are loaded when the policies are read up to here.
+    pub policies_end: i64,
+    /// Transactions committed for this partition so far.
+    pub transactions: u64,
+    /// The levels that the control topic holds.
+    pub levels: Vec<LimitDecision>,
+}
+
+/// One task.
+pub struct Task {
+    partition: i32,
+    settings: Arc<TaskSettings>,
+    rules: Rules,
+    store: Store,
+    fold: Fold,
+    hasher: IdHasher,
+    new_ids: HashMap<IdKey, Seen>,
+    terms: TermsBook,
+    new_terms: Vec<(i64, TermsRecord)>,
+    orgs: Orgs,
+    places: HashMap<Symbol, u32>,
+    meta: TaskMeta,
+    recovered: Recovered,
+    started: Instant,
+    speaking: bool,
+    /// Where the log was last seen to end.
+    log_end: i64,
+    caught_up: bool,
+    /// Position at the last known commit.
+    committed: (i64, i64),
+    transactions: u64,
+    persisted: (i64, i64),
+    outbox: Vec<Output>,
+    changes: Vec<Change>,
+    new_levels: BTreeMap<String, LimitDecision>,
+    decided_at: Timestamp,
+    /// Kafka timestamps of records that wait for the commit of the decisions they caused.
+    causes: Vec<Timestamp>,
+}
+
+impl Task {
+    /// A task that starts from what recovery found.
+    ///
+    /// # Errors
+    /// When the store's terms cannot be read.
+    pub fn new(
+        partition: i32,
+        partitions: i32,
+        store: Store,
+        recovered: Recovered,
+        settings: Arc<TaskSettings>,
+    ) -> Result<Self, StoreError> {
+        let mut terms = TermsBook::default();
+        store.reader().snapshot().all_terms(&mut |offset, record| {
+            terms.insert(offset, record);
+        })?;
+        let stored = recovered.meta.clone();
+        let new_levels = recovered.levels.iter().map(|level| (level.scope.key(), level.clone())).collect();
+        let decided_at = recovered.levels.iter().map(|level| level.decided_at).max();
+        Ok(Self {
+            partition,
+            rules: settings.rules(partitions),
+            fold: Fold::new(settings.fold.views.clone()),
+            settings,
+            store,
+            hasher: IdHasher::default(),
+            new_ids: HashMap::default(),
+            terms,
+            new_terms: Vec::new(),
+            orgs: Orgs::default(),
+            places: HashMap::default(),
+            speaking: false,
+            log_end: 0,
+            caught_up: false,
+            committed: (recovered.published_through, recovered.policies_through),
+            transactions: recovered.transactions,
+            persisted: (stored.position, stored.policies_position),
+            meta: stored,
+            recovered,
+            started: Instant::now(),
+            outbox: Vec::new(),
+            changes: Vec::new(),
+            new_levels,
+            decided_at: decided_at.unwrap_or(Timestamp::MIN),
+            causes: Vec::new(),
+        })
+    }
+
+    /// Its partition.
+    #[must_use]
+    pub const fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Next offset to fold.
+    #[must_use]
+    pub const fn position(&self) -> i64 {
+        self.meta.position
+    }
+
+    /// Next policies offset to take.
+    #[must_use]
+    pub const fn policies_position(&self) -> i64 {
+        self.meta.policies_position
+    }
+
+    /// O* as recovery found it.
+    #[must_use]
+    pub const fn published_through(&self) -> i64 {
+        self.recovered.published_through
+    }
+
+    /// Where its store stood when it was recovered.
+    #[must_use]
+    pub const fn recovered_from(&self) -> i64 {
+        self.recovered.meta.position
+    }
+
+    /// How long ago it was recovered.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The position of its last known commit.
+    #[must_use]
+    pub const fn committed_position(&self) -> i64 {
+        self.committed.0
+    }
+
+    /// Log time of its partition.
+    #[must_use]
+    pub const fn log_time(&self) -> Timestamp {
+        self.meta.log_time
+    }
+
+    /// Whether it decides and publishes.
+    #[must_use]
+    pub const fn is_speaking(&self) -> bool {
+        self.speaking
+    }
+
+    /// Gives the store back, throwing away all that is in memory (Law 3: after a failed transaction).
+    #[must_use]
+    pub fn into_store(self) -> Store {
+        self.store
+    }
+
+    /// Its store.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The instant for decisions: max(wall clock, last decided_at).
+    fn instant(&self, wall: Timestamp) -> Timestamp {
+        wall.max(self.decided_at)
+    }
+
+    /// Folds the records of `batch` at `places`, all of this partition, in order. Records below the position are
+    /// skipped: they were folded before.
+    ///
+    /// # Errors
+    /// [`TaskError::Unavailable`]: all records before the one at the position are folded, read again from there.
+    pub fn fold<B: RecordBatch>(
+        &mut self,
+        batch: &B,
+        places: std::ops::Range<usize>,
+        decoder: &mut Decoder,
+        telemetry: &Telemetry,
+    ) -> Result<(), TaskError> {
+        let mut last_of: HashMap<Symbol, usize, foldhash::fast::FixedState> = HashMap::default();
+        let mut counts = Counts::default();
+        let mut outcome = Ok(());
+        for place in places {
+            let record = batch.get(place);
+            if record.offset < self.meta.position {
+                continue;
+            }
+            let headers = batch.headers(place);
+            let verdict = match self.judge(&record, &headers, decoder) {
+                Ok(verdict) => verdict,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            };
+            let muted = record.offset < self.recovered.published_through;
+            match verdict {
+                Verdict::Fold(event, key, seen) => {
+                    counts.folded += 1;
+                    if let (Event::Adjusted(event), false) = (&event, muted) {
+                        telemetry.adjusted(event.credits.into());
+                    }
+                    let org = self.fold.add(&event, &self.store)?;
+                    self.new_ids.insert(key, seen);
+                    last_of.insert(org, place);
+                }
+                Verdict::Duplicate => counts.duplicate += 1,
+                Verdict::Forward(home, org) => {
+                    counts.forwarded += u64::from(!muted);
+                    if !muted {
+                        let topic = &self.settings.usage_topic;
+                        self.outbox.push(letters::forward(
+                            OutputTopic::Usage,
+                            topic,
+                            &record,
+                            headers,
+                            home,
+                            &org,
+                        ));
+                    }
+                }
+                Verdict::DeadLetter(reject) => {
+                    if !muted {
+                        self.bury(&self.settings.usage_topic.clone(), &record, headers, &reject, telemetry);
+                        counts.dead += 1;
+                    }
+                }
+            }
+            self.passed(&record);
+        }
+        counts.report(telemetry);
+        self.settle(batch, &last_of, decoder, telemetry)?;
+        outcome
+    }
+
+    fn judge<'a>(
+        &mut self,
+        record: &Record<'a>,
+        headers: &[super::ports::Header],
+        decoder: &mut Decoder,
+    ) -> Result<Verdict<'a>, TaskError> {
+        let log_time = self.meta.log_time.max(record.timestamp);
+        let (ids, store, window) = (&self.new_ids, &self.store, self.rules.window);
+        intake::judge(record, headers, log_time, &self.rules, decoder, &mut self.hasher, |key| {
+            if let Some(seen) = ids.get(&key) {
+                return Ok::<_, TaskError>(Some(*seen));
+            }
+            Ok(store.find_id(key, window.oldest_live(log_time), window.bucket(log_time))?)
+        })
+    }
+
+    fn bury(
+        &mut self,
+        topic: &str,
+        record: &Record<'_>,
+        headers: Vec<super::ports::Header>,
+        reject: &Reject,
+        telemetry: &Telemetry,
+    ) {
+        let place = format!("{topic}/{}@{}: {}", record.partition, record.offset, reject.detail);
+        telemetry.dead_letter(reject.reason, 1, &place);
+        self.outbox.push(letters::dead_letter(topic, record, headers, reject));
+    }
+
+    fn passed(&mut self, record: &Record<'_>) {
+        if self.meta.origin > 0 && self.meta.since.is_none() {
+            // Law 8: the log had shrunk before the first start; every answer tells from when on it is whole.
+            self.meta.since = Some(record.timestamp);
+        }
+        self.meta.log_time = self.meta.log_time.max(record.timestamp);
+        self.meta.position = record.offset + 1;
+        self.meta.last_record = Some(mark_of(record));
+    }
+
+    /// The log holds no record between the position and `end`, where it ends for now. A muted task takes that as its
+    /// position only when it speaks, for its store must not get past O* before (Law 3).
+    pub fn reached(&mut self, end: i64) {
+        self.log_end = self.log_end.max(end);
+        self.caught_up = true;
+        let until = if self.speaking { end } else { end.min(self.recovered.published_through) };
+        self.meta.position = self.meta.position.max(until);
+    }
+
+    /// Whether it has been at the log's end since it was recovered.
+    #[must_use]
+    pub const fn has_caught_up(&self) -> bool {
+        self.speaking && self.caught_up
+    }
+
+    fn settle<B: RecordBatch>(
+        &mut self,
+        batch: &B,
+        last_of: &HashMap<Symbol, usize, foldhash::fast::FixedState>,
+        decoder: &mut Decoder,
+        telemetry: &Telemetry,
+    ) -> Result<(), TaskError> {
+        self.fold.settle(&self.store)?;
+        if self.speaking {
+            for (product, model, tally) in self.fold.product_model_deltas() {
+                telemetry.credits(product.unwrap_or_default(), model, tally.credits());
+            }
+            let now = self.instant(self.settings.clock.now());
+            let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
+            let mut touched = Vec::new();
+            for delta in self.fold.org_deltas() {
+                let place = match self.places.get(&delta.symbol) {
+                    Some(&place) => place,
+                    None => self.orgs.find(delta.org, &self.store, law)?,
+                };
+                self.places.insert(delta.symbol, place);
+                self.orgs.add(place, &delta);
+                touched.push((delta.symbol, place));
+            }
+            for (symbol, place) in touched {
+                if self.orgs.changes(place, law) {
+                    let last = last_of.get(&symbol).map(|&last| batch.get(last));
+                    let cause = last.map(|record| cause_of(&record, decoder));
+                    self.causes.extend(last.map(|record| record.timestamp));
+                    self.orgs.enqueue(place, cause);
+                }
+            }
+        }
+        self.fold.end_batch();
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    folded: u64,
+    duplicate: u64,
+    forwarded: u64,
+    dead: u64,
+}
+
+impl Counts {
+    fn report(&self, telemetry: &Telemetry) {
+        telemetry.records(RecordOutcome::Folded, self.folded);
+        telemetry.records(RecordOutcome::Duplicate, self.duplicate);
+        telemetry.records(RecordOutcome::Forwarded, self.forwarded);
+        telemetry.records(RecordOutcome::DeadLetter, self.dead);
+    }
+}
+
+fn cause_of(record: &Record<'_>, decoder: &mut Decoder) -> Cause {
+    let event = record.value.and_then(|value| decoder.usage(value).ok());
+    Cause {
+        record: Some((record.partition, record.offset)),
+        event_id: event.as_ref().map(|event| event.id().to_owned()),
+        trace_id: event.as_ref().and_then(|event| event.trace_id()).map(str::to_owned),
+        policy_offset: None,
+    }
+}

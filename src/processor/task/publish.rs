@@ -1,0 +1,261 @@
+//! Publish, then persist (Law 3): when a task begins to speak, what it proposes, and what it writes to its store once
+//! a commit is known.
+
+use std::time::Instant;
+
+use crate::codec::{Encoder, RegistryError};
+use crate::domain::decision::{Cause, Heartbeat};
+use crate::domain::time::Timestamp;
+use crate::processor::metadata::CommitMetadata;
+use crate::processor::orgs::Law;
+use crate::processor::ports::{CommitOffset, Output, OutputTopic};
+use crate::store::{StoreError, TaskMeta};
+use crate::telemetry::Telemetry;
+
+use super::{Task, TaskError};
+
+/// Orgs of one page when all are loaded.
+const ORGS_PAGE: usize = 10_000;
+
+impl Task {
+    /// Whether it has replayed up to O* and loaded its terms, and may begin to speak (Law 5).
+    #[must_use]
+    pub const fn is_ready_to_speak(&self) -> bool {
+        !self.speaking
+            && self.meta.position >= self.recovered.published_through
+            && self.meta.policies_position >= self.recovered.policies_end
+    }
+
+    /// The next offset at which a replay must pause so that the task begins to speak: records beyond are live.
+    #[must_use]
+    pub const fn mute_ends_at(&self) -> Option<i64> {
+        if self.speaking { None } else { Some(self.recovered.published_through) }
+    }
+
+    /// Begins to speak: every org is loaded from the store, which was just persisted, and queued for a decision.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn speak(&mut self) -> Result<(), TaskError> {
+        let now = self.instant(self.settings.clock.now());
+        let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
+        let snapshot = self.store.reader().snapshot();
+        let mut after: Option<String> = None;
+        loop {
+            let page = snapshot.orgs(after.as_deref(), ORGS_PAGE)?;
+            for org in &page {
+                let place = self.orgs.find(org, &self.store, law)?;
+                self.orgs.enqueue(place, None);
+            }
+            match page.into_iter().last() {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+        }
+        for org in self.terms.orgs().map(|org| org.as_str().to_owned()).collect::<Vec<_>>() {
+            let place = self.orgs.find(&org, &self.store, law)?;
+            self.orgs.enqueue(place, None);
+        }
+        for level in std::mem::take(&mut self.recovered.levels) {
+            let place = self.orgs.find(&level.scope.org_id, &self.store, law)?;
+            self.orgs.published(place, &level);
+            self.orgs.enqueue(place, None);
+        }
+        self.speaking = true;
+        self.meta.position = self.meta.position.max(self.log_end);
+        Ok(())
+    }
+
+    /// Decides what waits, at most `count_max` orgs; the changes are proposals until `committed`.
+    pub fn decide(&mut self, count_max: usize) {
+        let now = self.instant(self.settings.clock.now());
+        self.orgs.ring(now);
+        if self.orgs.has_queue() {
+            let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
+            let mut changes = self.orgs.decide(count_max, law);
+            self.changes.append(&mut changes);
+        }
+    }
+
+    /// Whether there is anything to publish besides the position.
+    #[must_use]
+    pub const fn has_outputs(&self) -> bool {
+        !self.outbox.is_empty() || !self.changes.is_empty()
+    }
+
+    /// Whether orgs wait to be decided: at once, or after the next flush.
+    #[must_use]
+    pub const fn wants_flush(&self) -> bool {
+        self.orgs.wants_flush()
+    }
+
+    /// Whether queued orgs remain to be decided.
+    #[must_use]
+    pub const fn has_queue(&self) -> bool {
+        self.orgs.has_queue()
+    }
+
+    /// Whether its position is ahead of the last known commit.
+    #[must_use]
+    pub fn is_ahead_of_commit(&self) -> bool {
+        (self.meta.position, self.meta.policies_position) != self.committed
+    }
+
+    /// Whether something is folded or taken that the store does not hold yet.
+    #[must_use]
+    pub fn is_ahead_of_store(&self) -> bool {
+        (self.meta.position, self.meta.policies_position) != self.persisted || !self.new_levels.is_empty()
+    }
+
+    /// How many rows wait to be persisted.
+    #[must_use]
+    pub fn dirty_len(&self) -> usize {
+        self.fold.dirty_len() + self.new_ids.len()
+    }
+
+    /// Puts all that it has to say into `outputs`: dead letters and forwards, decisions and their alerts.
+    ///
+    /// # Errors
+    /// When the schema of an output cannot be registered; ask again later.
+    pub fn propose(&self, encoder: &mut Encoder, outputs: &mut Vec<Output>) -> Result<(), RegistryError> {
+        outputs.extend(self.outbox.iter().cloned());
+        for change in &self.changes {
+            outputs.push(Output {
+                topic: OutputTopic::Decisions,
+                partition: self.partition,
+                key: Some(change.decision.scope.key().into_bytes()),
+                value: Some(encoder.decision(&change.decision)?),
+                headers: Vec::new(),
+            });
+            if let Some(alert) = &change.alert {
+                outputs.push(Output {
+                    topic: OutputTopic::Alerts,
+                    partition: self.partition,
+                    key: Some(alert.scope.org_id.clone().into_bytes()),
+                    value: Some(encoder.alert(alert)?),
+                    headers: Vec::new(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The sign of life that tells gateways that silence means no change.
+    ///
+    /// # Errors
+    /// As `propose`.
+    pub fn heartbeat(&self, encoder: &mut Encoder, at: Timestamp) -> Result<Output, RegistryError> {
+        let heartbeat = Heartbeat { partition: self.partition, at, log_time: self.meta.log_time };
+        Ok(Output {
+            topic: OutputTopic::Decisions,
+            partition: self.partition,
+            key: Some(format!("!heartbeat|{}", self.partition).into_bytes()),
+            value: Some(encoder.heartbeat(&heartbeat)?),
+            headers: Vec::new(),
+        })
+    }
+
+    /// The offset to commit in the transaction that publishes what was proposed.
+    #[must_use]
+    pub fn offset(&self, transactional_id: &str) -> CommitOffset {
+        let metadata = CommitMetadata {
+            transactions: self.transactions + 1,
+            policies: self.meta.policies_position,
+            transactional_id: transactional_id.to_owned(),
+        };
+        CommitOffset { partition: self.partition, offset: self.meta.position, metadata: metadata.to_string() }
+    }
+
+    /// Takes what was proposed as published: the commit is known.
+    pub fn committed(&mut self, at: Timestamp, telemetry: &Telemetry) {
+        self.transactions += 1;
+        self.committed = (self.meta.position, self.meta.policies_position);
+        self.outbox.clear();
+        for change in std::mem::take(&mut self.changes) {
+            let decision = change.decision;
+            self.orgs.published(change.place, &decision);
+            self.decided_at = self.decided_at.max(decision.decided_at);
+            telemetry.decided(decision.level.action, decision.level.reason);
+            if let Some(alert) = &change.alert {
+                telemetry.alerted(alert.kind);
+            }
+            if let Some(overshoot) = change.overshoot {
+                telemetry.overshoot(overshoot);
+            }
+            self.new_levels.insert(decision.scope.key(), decision);
+        }
+        for caused in self.causes.drain(..) {
+            #[expect(clippy::cast_precision_loss, reason = "a latency is a float by its metric's format")]
+            telemetry.event_to_decision(at.micros_since(caused).max(0) as f64 / 1e6);
+        }
+        telemetry.committed(self.partition, at);
+    }
+
+    /// Writes all that is folded to the store in one atomic batch, position included (Law 1).
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    ///
+    /// # Panics
+    /// When the position is past the last known commit: that would break Law 3.
+    pub fn persist(&mut self, telemetry: &Telemetry) -> Result<(), StoreError> {
+        assert!(
+            self.meta.position <= self.committed.0,
+            "Law 3: a store batch carries a position only once its outputs are published"
+        );
+        // Terms read past the last commit are stored early, for they are keyed by offset; what they caused is not
+        // published yet, so they are read again after a crash.
+        let policies_position = self.meta.policies_position.min(self.committed.1);
+        let meta = TaskMeta { policies_position, ..self.meta.clone() };
+        let started = Instant::now();
+        let rows = self.dirty_len();
+        let mut batch = self.store.batch();
+        let batch_cell = std::cell::RefCell::new(&mut batch);
+        self.fold.dirty(
+            |key, tally| {
+                batch_cell.borrow_mut().put_row(key, tally);
+                Ok::<(), StoreError>(())
+            },
+            |key, content| {
+                batch_cell.borrow_mut().put_content(key, content);
+                Ok(())
+            },
+        )?;
+        for (key, seen) in self.new_ids.drain() {
+            batch.put_id(self.rules.window.bucket(seen.at), key, seen);
+        }
+        batch.expire_ids_before(self.rules.window.oldest_live(self.meta.log_time));
+        for (offset, terms) in self.new_terms.drain(..) {
+            batch.put_terms(offset, &terms);
+        }
+        for decision in self.new_levels.values() {
+            batch.put_level(decision);
+        }
+        self.new_levels.clear();
+        self.store.commit(batch, &meta)?;
+        self.persisted = (meta.position, meta.policies_position);
+        if self.fold.flushed(self.settings.working_set_bytes_max) {
+            self.places.clear();
+        }
+        telemetry.flushed(self.partition, started.elapsed(), rows);
+        if self.orgs.wants_flush() {
+            let now = self.instant(self.settings.clock.now());
+            let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
+            self.orgs.reload(&self.store, law)?;
+        }
+        Ok(())
+    }
+
+    /// Refreshes the gauges of its orgs.
+    pub fn report(&self, telemetry: &Telemetry) {
+        let (without_policy, blocked) = self.orgs.counts(&self.terms);
+        telemetry.orgs(self.partition, without_policy as u64, blocked as u64);
+        let orgs = self.orgs.gauges().map(|(org, used, allowance)| (org.to_owned(), used, allowance));
+        let mut orgs: Vec<_> = orgs.collect();
+        orgs.sort_by_key(|(_, used, _)| std::cmp::Reverse(*used));
+        orgs.truncate(self.settings.top_orgs);
+        let orgs =
+            orgs.into_iter().map(|(org, used, allowance)| crate::telemetry::OrgUse { org, used, allowance });
+        telemetry.set_top_orgs(self.partition, orgs.collect());
+    }
+}

@@ -1,0 +1,82 @@
+//! The terms of a task: records of its policies partition, taken as they come. Rows never depend on them (Law 2).
+
+use crate::codec::{DecodeError, Decoder};
+use crate::domain::reject::{Reason, Reject};
+use crate::domain::terms::TermsRecord;
+use crate::processor::intake;
+use crate::processor::letters;
+use crate::processor::orgs::Law;
+use crate::processor::ports::{OutputTopic, RecordBatch};
+use crate::telemetry::Telemetry;
+
+use super::{Task, TaskError};
+
+impl Task {
+    /// Takes the records of the policies partition at `places` of `batch`.
+    ///
+    /// # Errors
+    /// As `fold`; also when the store cannot tell what a changed org used.
+    pub fn take_policies<B: RecordBatch>(
+        &mut self,
+        batch: &B,
+        places: std::ops::Range<usize>,
+        decoder: &mut Decoder,
+        telemetry: &Telemetry,
+    ) -> Result<(), TaskError> {
+        for place in places {
+            let record = batch.get(place);
+            if record.offset < self.meta.policies_position {
+                continue;
+            }
+            let muted = record.offset < self.recovered.policies_through;
+            let headers = batch.headers(place);
+            let decoded = match record.value {
+                Some(value) => decoder.terms(value),
+                None => Err(DecodeError::Reject(Reject::new(Reason::Undecodable, "terms have no tombstones"))),
+            };
+            match decoded {
+                Err(DecodeError::Reject(reject)) if muted => drop(reject),
+                Err(DecodeError::Reject(reject)) => {
+                    self.bury(&self.settings.policies_topic.clone(), &record, headers, &reject, telemetry);
+                }
+                Err(unavailable) => return Err(unavailable.into()),
+                Ok(terms) => match intake::misplaced(&record, terms.org_id(), self.rules.partitions) {
+                    None => self.take_terms(record.offset, terms)?,
+                    Some(_) if muted => {}
+                    Some(home) if intake::is_forwarded(&headers) => {
+                        let detail = format!("org {} belongs to partition {home}", terms.org_id());
+                        let reject = Reject::new(Reason::Misrouted, detail);
+                        self.bury(&self.settings.policies_topic.clone(), &record, headers, &reject, telemetry);
+                    }
+                    Some(home) => self.outbox.push(letters::forward(
+                        OutputTopic::Policies,
+                        &self.settings.policies_topic,
+                        &record,
+                        headers,
+                        home,
+                        terms.org_id(),
+                    )),
+                },
+            }
+            self.meta.policies_position = record.offset + 1;
+        }
+        Ok(())
+    }
+
+    fn take_terms(&mut self, offset: i64, terms: TermsRecord) -> Result<(), TaskError> {
+        self.new_terms.push((offset, terms.clone()));
+        let Some(org) = self.terms.insert(offset, terms) else { return Ok(()) };
+        if self.speaking {
+            let now = self.instant(self.settings.clock.now());
+            let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
+            let place = self.orgs.find(org.as_str(), &self.store, law)?;
+            self.orgs.terms_changed(place);
+        }
+        Ok(())
+    }
+
+    /// The policies partition holds no record between the position and `end`, where it ends for now.
+    pub fn reached_policies(&mut self, end: i64) {
+        self.meta.policies_position = self.meta.policies_position.max(end);
+    }
+}

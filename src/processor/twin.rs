@@ -1,0 +1,253 @@
+//! The in-memory double of the two ports: a log with transactions, a group and offsets, and a crash or a fault wherever
+//! a test wants one. It keeps Kafka's promises (atomic commits, read_committed, fencing, an open transaction that
+//! holds up stable offsets) and none of its timing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::domain::time::Timestamp;
+
+use super::ports::{Committed, Header, Output, OutputTopic, Rebalance, Record, RecordBatch};
+
+mod sink;
+mod source;
+
+pub use sink::TwinSink;
+pub use source::TwinSource;
+
+/// A record of the double.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TwinRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// Its Kafka timestamp.
+    pub timestamp: Timestamp,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+    /// Its headers.
+    pub headers: Vec<Header>,
+}
+
+/// What goes wrong at a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process dies there: the call unwinds with [`Crash`].
+    Crash,
+    /// A transaction is aborted and says so.
+    Abort,
+    /// A transaction is committed and its answer lost.
+    CommitUnanswered,
+    /// A transaction is aborted and its answer lost.
+    AbortUnanswered,
+}
+
+/// The payload of an injected crash's unwinding.
+#[derive(Clone, Copy, Debug)]
+pub struct Crash;
+
+#[derive(Default)]
+struct State {
+    partitions: i32,
+    topics: BTreeMap<(&'static str, i32), Vec<TwinRecord>>,
+    /// First offset that a usage partition still holds.
+    low: BTreeMap<i32, i64>,
+    offsets: BTreeMap<i32, Committed>,
+    members: BTreeMap<String, Member>,
+    /// Transactional ids with an open transaction.
+    open: BTreeSet<String>,
+    /// Producers in order of their making; the last one of an id is the only one that may write.
+    epochs: BTreeMap<String, u64>,
+    /// Calls of the ports so far, and what goes wrong at which of them.
+    steps: u64,
+    faults: BTreeMap<u64, Fault>,
+    now: Timestamp,
+}
+
+#[derive(Default)]
+struct Member {
+    rebalances: VecDeque<Rebalance>,
+    owned: BTreeSet<i32>,
+}
+
+/// The shared log; clones are the same.
+#[derive(Clone)]
+pub struct TwinLog(Arc<Mutex<State>>);
+
+/// The usage topic's name in the double.
+pub const USAGE: &str = "usage";
+/// The policies topic's name in the double.
+pub const POLICIES: &str = "policies";
+
+const fn name_of(topic: OutputTopic) -> &'static str {
+    match topic {
+        OutputTopic::Decisions => "decisions",
+        OutputTopic::Alerts => "alerts",
+        OutputTopic::Purchases => "purchases",
+        OutputTopic::DeadLetters => "dead-letters",
+        OutputTopic::Usage => USAGE,
+        OutputTopic::Policies => POLICIES,
+    }
+}
+
+impl TwinLog {
+    /// An empty log whose topics have `partitions` partitions.
+    #[must_use]
+    pub fn new(partitions: i32) -> Self {
+        Self(Arc::new(Mutex::new(State { partitions, ..State::default() })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // An injected crash may unwind through a lock; every change below is complete before a step can fail.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a record that some producer wrote, and gives its offset.
+    pub fn append(
+        &self,
+        topic: &'static str,
+        partition: i32,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> i64 {
+        let record = TwinRecord {
+            offset: 0,
+            timestamp,
+            key: key.map(<[u8]>::to_vec),
+            value: value.map(<[u8]>::to_vec),
+            headers: Vec::new(),
+        };
+        self.lock().append(topic, partition, record)
+    }
+
+    /// All records of a topic's partition.
+    #[must_use]
+    pub fn records(&self, topic: OutputTopic, partition: i32) -> Vec<TwinRecord> {
+        self.lock().topics.get(&(name_of(topic), partition)).cloned().unwrap_or_default()
+    }
+
+    /// Lets go wrong what the port call number `step` (from 0) does.
+    pub fn fault_at(&self, step: u64, fault: Fault) {
+        self.lock().faults.insert(step, fault);
+    }
+
+    /// Port calls so far.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.lock().steps
+    }
+
+    /// Whether a fault is still to come.
+    #[must_use]
+    pub fn has_faults(&self) -> bool {
+        !self.lock().faults.is_empty()
+    }
+
+    /// Drops what a usage partition holds below `low`, as retention does.
+    pub fn truncate(&self, partition: i32, low: i64) {
+        self.lock().low.insert(partition, low);
+    }
+
+    /// Empties a usage partition, as deleting and creating the topic does.
+    pub fn recreate(&self, partition: i32) {
+        self.lock().topics.remove(&(USAGE, partition));
+    }
+
+    /// Forgets the group's committed offsets, as an idle group's expire.
+    pub fn expire_offsets(&self) {
+        self.lock().offsets.clear();
+    }
+
+    /// The committed offset of a partition.
+    #[must_use]
+    pub fn committed(&self, partition: i32) -> Option<Committed> {
+        self.lock().offsets.get(&partition).cloned()
+    }
+
+    /// Tells the member `client_id` of a rebalance; it sees it at its next poll.
+    pub fn rebalance(&self, client_id: &str, rebalance: Rebalance) {
+        self.lock().members.entry(client_id.to_owned()).or_default().rebalances.push_back(rebalance);
+    }
+
+    /// The member is no longer in the group: its process died and its session is over.
+    pub fn gone(&self, client_id: &str) {
+        self.lock().members.remove(client_id);
+    }
+
+    /// The double's own clock, with which it stamps what transactions write.
+    pub fn set_now(&self, now: Timestamp) {
+        self.lock().now = now;
+    }
+
+    /// One call of a port: counted, and perhaps the one at which something goes wrong.
+    fn step(&self) -> Option<Fault> {
+        let mut state = self.lock();
+        let step = state.steps;
+        state.steps += 1;
+        let fault = state.faults.remove(&step)?;
+        drop(state);
+        if fault == Fault::Crash {
+            std::panic::resume_unwind(Box::new(Crash));
+        }
+        Some(fault)
+    }
+}
+
+impl State {
+    fn append(&mut self, topic: &'static str, partition: i32, mut record: TwinRecord) -> i64 {
+        let records = self.topics.entry((topic, partition)).or_default();
+        record.offset = i64::try_from(records.len()).unwrap_or(i64::MAX);
+        records.push(record);
+        i64::try_from(records.len()).unwrap_or(i64::MAX) - 1
+    }
+
+    fn end(&self, topic: &'static str, partition: i32) -> i64 {
+        let records = self.topics.get(&(topic, partition));
+        records.map_or(0, |records| i64::try_from(records.len()).unwrap_or(i64::MAX))
+    }
+
+    fn publish(&mut self, output: &Output) {
+        let record = TwinRecord {
+            offset: 0,
+            timestamp: self.now,
+            key: output.key.clone(),
+            value: output.value.clone(),
+            headers: output.headers.clone(),
+        };
+        self.append(name_of(output.topic), output.partition, record);
+    }
+}
+
+/// A batch of the double: owned copies.
+#[derive(Debug, Default)]
+pub struct TwinBatch {
+    records: Vec<(i32, TwinRecord)>,
+    ends: Vec<(i32, i64)>,
+}
+
+impl RecordBatch for TwinBatch {
+    fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    fn get(&self, index: usize) -> Record<'_> {
+        let (partition, record) = &self.records[index];
+        Record {
+            partition: *partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+        }
+    }
+
+    fn headers(&self, index: usize) -> Vec<Header> {
+        self.records[index].1.headers.clone()
+    }
+
+    fn ends(&self) -> &[(i32, i64)] {
+        &self.ends
+    }
+}

@@ -1,0 +1,99 @@
+//! The writing end of the double: atomic transactions, and faults around their commit.
+
+use std::collections::BTreeMap;
+
+use crate::processor::ports::{CommitOffset, Committed, Output, PortError, Sink, TransactError};
+
+use super::{Crash, Fault, TwinLog};
+
+/// A transactional producer of the double.
+pub struct TwinSink {
+    log: TwinLog,
+    transactional_id: String,
+    client_id: String,
+    epoch: u64,
+}
+
+impl TwinSink {
+    /// A producer for the member `client_id` of `group`; an older one of the same id is fenced.
+    #[must_use]
+    pub fn new(log: &TwinLog, group: &str, client_id: &str) -> Self {
+        let transactional_id = format!("{group}/{client_id}");
+        let epoch = init(log, &transactional_id);
+        Self { log: log.clone(), transactional_id, client_id: client_id.to_owned(), epoch }
+    }
+}
+
+fn init(log: &TwinLog, id: &str) -> u64 {
+    let mut state = log.lock();
+    state.open.remove(id);
+    let epochs: &mut BTreeMap<String, u64> = &mut state.epochs;
+    let epoch = epochs.entry(id.to_owned()).or_default();
+    *epoch += 1;
+    *epoch
+}
+
+impl Sink for TwinSink {
+    type Membership = String;
+
+    fn transact(
+        &mut self,
+        outputs: &[Output],
+        offsets: &[CommitOffset],
+        membership: &String,
+    ) -> Result<(), TransactError> {
+        let before = self.log.step();
+        let mut state = self.log.lock();
+        if state.epochs.get(&self.transactional_id) != Some(&self.epoch) {
+            return Err(TransactError::Fenced("another producer has this id".into()));
+        }
+        if !state.members.contains_key(membership) {
+            return Err(TransactError::Aborted("the member is not in the group".into()));
+        }
+        match before {
+            Some(Fault::Abort) => return Err(TransactError::Aborted("injected".into())),
+            Some(Fault::AbortUnanswered) => return Err(TransactError::Unknown("injected".into())),
+            _ => {}
+        }
+        state.open.insert(self.transactional_id.clone());
+        drop(state);
+        // A crash here leaves the transaction open, as between send and commit.
+        self.log.step();
+        let mut state = self.log.lock();
+        state.open.remove(&self.transactional_id);
+        for output in outputs {
+            state.publish(output);
+        }
+        for CommitOffset { partition, offset, metadata } in offsets {
+            state.offsets.insert(*partition, Committed { offset: *offset, metadata: metadata.clone() });
+        }
+        drop(state);
+        // A crash here is one between the commit and what follows it.
+        self.log.step();
+        match before {
+            Some(Fault::CommitUnanswered) => Err(TransactError::Unknown("injected".into())),
+            Some(Fault::Crash) => std::panic::resume_unwind(Box::new(Crash)),
+            _ => Ok(()),
+        }
+    }
+
+    fn fence(&mut self, transactional_id: &str) -> Result<(), PortError> {
+        self.log.step();
+        init(&self.log, transactional_id);
+        Ok(())
+    }
+
+    fn renew(&mut self) -> Result<(), PortError> {
+        self.log.step();
+        self.epoch = init(&self.log, &self.transactional_id);
+        Ok(())
+    }
+
+    fn transactional_id(&self) -> &str {
+        &self.transactional_id
+    }
+
+    fn client_id(&self) -> &str {
+        &self.client_id
+    }
+}

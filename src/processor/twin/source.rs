@@ -1,0 +1,195 @@
+//! The reading end of the double: batches in a fixed order, rebalances where the test puts them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::processor::ports::{
+    Accepted, Committed, LogRange, Polled, PortError, RecordMark, Source, Start, mark_of,
+};
+
+use super::{POLICIES, State, TwinBatch, TwinLog, TwinRecord, USAGE};
+
+/// A consumer of the double.
+pub struct TwinSource {
+    log: TwinLog,
+    client_id: String,
+    batch_max: usize,
+    usage: BTreeMap<i32, i64>,
+    policies: BTreeMap<i32, i64>,
+    paused: BTreeSet<i32>,
+}
+
+impl TwinSource {
+    /// A consumer that joins the group as `client_id` and takes at most `batch_max` records of a partition at once.
+    #[must_use]
+    pub fn new(log: &TwinLog, client_id: &str, batch_max: usize) -> Self {
+        log.lock().members.entry(client_id.to_owned()).or_default();
+        Self {
+            log: log.clone(),
+            client_id: client_id.to_owned(),
+            batch_max,
+            usage: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            paused: BTreeSet::new(),
+        }
+    }
+
+    fn read(&self, topic: &'static str, positions: &BTreeMap<i32, i64>) -> (TwinBatch, Vec<(i32, i64)>) {
+        let state = self.log.lock();
+        let mut batch = TwinBatch::default();
+        let mut next = Vec::new();
+        for (&partition, &from) in positions {
+            if topic == USAGE && self.paused.contains(&partition) {
+                continue;
+            }
+            let records = state.topics.get(&(topic, partition)).map_or([].as_slice(), Vec::as_slice);
+            let taken = records.iter().filter(|record| record.offset >= from).take(self.batch_max);
+            batch.records.extend(taken.map(|record| (partition, record.clone())));
+            let to = batch
+                .records
+                .last()
+                .filter(|(last, _)| *last == partition)
+                .map_or(from, |(_, record)| record.offset + 1);
+            next.push((partition, to));
+            if to == state.end(topic, partition) {
+                batch.ends.push((partition, to));
+            }
+        }
+        (batch, next)
+    }
+}
+
+fn at(state: &State, partition: i32, offset: i64) -> Option<&TwinRecord> {
+    state.topics.get(&(USAGE, partition))?.iter().find(|record| record.offset == offset)
+}
+
+impl Source for TwinSource {
+    type Batch = TwinBatch;
+    type Membership = String;
+
+    fn poll(&mut self, _wait: Duration) -> Result<Polled<TwinBatch>, PortError> {
+        self.log.step();
+        let mut state = self.log.lock();
+        let member = state.members.entry(self.client_id.clone()).or_default();
+        if let Some(rebalance) = member.rebalances.pop_front() {
+            return Ok(Polled::Rebalance(rebalance));
+        }
+        drop(state);
+        let (batch, next) = self.read(USAGE, &self.usage);
+        self.usage.extend(next);
+        Ok(Polled::Records(batch))
+    }
+
+    fn poll_policies(&mut self) -> Result<TwinBatch, PortError> {
+        let (batch, next) = self.read(POLICIES, &self.policies);
+        self.policies.extend(next);
+        Ok(batch)
+    }
+
+    fn accept(&mut self, partitions: &[Accepted]) -> Result<(), PortError> {
+        self.log.step();
+        let mut state = self.log.lock();
+        let member = state.members.entry(self.client_id.clone()).or_default();
+        for Accepted { partition, start } in partitions {
+            member.owned.insert(*partition);
+            if let Some(start) = start {
+                self.usage.insert(*partition, start.usage);
+                self.policies.insert(*partition, start.policies);
+            }
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, partitions: &[i32]) -> Result<(), PortError> {
+        self.log.step();
+        let mut state = self.log.lock();
+        let member = state.members.entry(self.client_id.clone()).or_default();
+        for partition in partitions {
+            member.owned.remove(partition);
+            self.usage.remove(partition);
+            self.policies.remove(partition);
+            self.paused.remove(partition);
+        }
+        Ok(())
+    }
+
+    fn seek(&mut self, partition: i32, start: Start) -> Result<(), PortError> {
+        self.usage.insert(partition, start.usage);
+        self.policies.insert(partition, start.policies);
+        Ok(())
+    }
+
+    fn pause(&mut self, partition: i32, paused: bool) -> Result<(), PortError> {
+        if paused {
+            self.paused.insert(partition);
+        } else {
+            self.paused.remove(&partition);
+        }
+        Ok(())
+    }
+
+    fn membership(&self) -> Result<String, PortError> {
+        Ok(self.client_id.clone())
+    }
+
+    fn members(&mut self) -> Result<Vec<String>, PortError> {
+        Ok(self.log.lock().members.keys().cloned().collect())
+    }
+
+    fn last_committed(&mut self, partitions: &[i32]) -> Result<Vec<Option<Committed>>, PortError> {
+        self.log.step();
+        let state = self.log.lock();
+        Ok(partitions.iter().map(|partition| state.offsets.get(partition).cloned()).collect())
+    }
+
+    fn stable_committed(&mut self, partitions: &[i32]) -> Result<Vec<Option<Committed>>, PortError> {
+        self.log.step();
+        let state = self.log.lock();
+        if let Some(open) = state.open.first() {
+            return Err(PortError::Retriable(format!("the transaction of {open} is open")));
+        }
+        Ok(partitions.iter().map(|partition| state.offsets.get(partition).cloned()).collect())
+    }
+
+    fn range(&mut self, partition: i32) -> Result<LogRange, PortError> {
+        self.cached_range(partition).ok_or_else(|| PortError::Fatal("no such partition".into()))
+    }
+
+    fn cached_range(&self, partition: i32) -> Option<LogRange> {
+        let state = self.log.lock();
+        let end = state.end(USAGE, partition);
+        Some(LogRange { low: state.low.get(&partition).copied().unwrap_or(0), stable: end, high: end })
+    }
+
+    fn record_mark(&mut self, partition: i32, offset: i64) -> Result<Option<RecordMark>, PortError> {
+        let state = self.log.lock();
+        let batch = at(&state, partition, offset)
+            .map(|record| TwinBatch { records: vec![(partition, record.clone())], ends: Vec::new() });
+        Ok(batch.map(|batch| mark_of(&crate::processor::ports::RecordBatch::get(&batch, 0))))
+    }
+
+    fn read_control(
+        &mut self,
+        partition: i32,
+        each: &mut dyn FnMut(&[u8], Option<&[u8]>),
+    ) -> Result<(), PortError> {
+        self.log.step();
+        let records = self.log.records(crate::processor::ports::OutputTopic::Decisions, partition);
+        for record in &records {
+            each(record.key.as_deref().unwrap_or_default(), record.value.as_deref());
+        }
+        Ok(())
+    }
+
+    fn policies_end(&mut self, partition: i32) -> Result<i64, PortError> {
+        Ok(self.log.lock().end(POLICIES, partition))
+    }
+
+    fn cluster_id(&mut self) -> Result<String, PortError> {
+        Ok("twin".into())
+    }
+
+    fn partitions(&self) -> i32 {
+        self.log.lock().partitions
+    }
+}

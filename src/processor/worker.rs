@@ -1,0 +1,401 @@
+//! The loop of a worker: one thread, one consumer, one transactional producer, and the tasks it owns.
+//!
+//! It is the only place where Laws 3, 4 and 5 meet: it folds, publishes, and only then lets tasks persist. Whatever
+//! goes wrong between two ports, there is one way back: throw the tasks' memory away and recover them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::codec::{Decoder, Encoder};
+use crate::store::{Shelf, Store, StoreError};
+use crate::telemetry::{Health, Moved, TaskState, Telemetry};
+
+use super::ports::{Accepted, Polled, PortError, Rebalance, RecordBatch, Sink, Source, Start, TransactError};
+use super::recovery::{self, Halt};
+use super::settings::{DECISIONS_PER_TURN_MAX, HEARTBEAT_INTERVAL, UNAVAILABLE_WAIT, WorkerSettings};
+use super::task::{Task, TaskError};
+
+mod assignment;
+mod report;
+
+/// Why a worker ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The log or the producer will not work without a person.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+impl From<PortError> for WorkerError {
+    fn from(error: PortError) -> Self {
+        Self::Fatal(error.to_string())
+    }
+}
+
+enum Slot {
+    Running(Box<Task>),
+    /// It was assigned and waits for a person; its store is closed.
+    Halted,
+}
+
+/// What a worker shares with the rest of the process.
+#[derive(Clone)]
+pub struct Shared {
+    /// Open stores, for queries.
+    pub shelf: Shelf,
+    /// Metrics and log lines.
+    pub telemetry: Telemetry,
+    /// Readiness.
+    pub health: Health,
+    /// Set when the worker is to drain and end.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// One worker.
+pub struct Worker<S, K> {
+    number: usize,
+    source: S,
+    sink: K,
+    decoder: Decoder,
+    encoder: Encoder,
+    settings: WorkerSettings,
+    shared: Shared,
+    open: Box<dyn Fn(i32) -> Result<Store, StoreError> + Send>,
+    slots: BTreeMap<i32, Slot>,
+    /// Partitions that wait, with the instant at which they are read on.
+    waiting: BTreeMap<i32, Instant>,
+    /// Set by a failed transaction: all tasks must be recovered before anything else.
+    broken: bool,
+    flushed_at: Instant,
+    heartbeat_at: Option<Instant>,
+    reported_at: Option<Instant>,
+}
+
+impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
+    /// A worker; `open` opens the store of a partition.
+    pub fn new(
+        number: usize,
+        (source, sink): (S, K),
+        (decoder, encoder): (Decoder, Encoder),
+        settings: WorkerSettings,
+        shared: Shared,
+        open: Box<dyn Fn(i32) -> Result<Store, StoreError> + Send>,
+    ) -> Self {
+        Self {
+            number,
+            source,
+            sink,
+            decoder,
+            encoder,
+            settings,
+            shared,
+            open,
+            slots: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            broken: false,
+            flushed_at: Instant::now(),
+            heartbeat_at: None,
+            reported_at: None,
+        }
+    }
+
+    /// Runs until it is told to stop; then drains: publishes, persists and lets go.
+    ///
+    /// # Errors
+    /// When it cannot go on; all that was persisted is consistent.
+    pub fn run(&mut self) -> Result<(), WorkerError> {
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            self.turn()?;
+        }
+        self.hand_over(&self.slots.keys().copied().collect::<Vec<_>>());
+        Ok(())
+    }
+
+    /// One turn of the loop.
+    ///
+    /// # Errors
+    /// As `run`.
+    pub fn turn(&mut self) -> Result<(), WorkerError> {
+        if self.broken {
+            self.recover_all()?;
+        }
+        match self.source.poll(self.settings.poll_wait) {
+            Ok(Polled::Records(batch)) => self.take(&batch),
+            Ok(Polled::Rebalance(rebalance)) => return self.rebalance(rebalance),
+            Err(PortError::Retriable(message)) => self.shared.telemetry.transaction_failed("poll", &message),
+            Err(fatal) => return Err(fatal.into()),
+        }
+        let policies = self.source.poll_policies()?;
+        self.take_policies(&policies);
+        self.resume_waiting();
+        self.begin_to_speak();
+        self.publish_and_persist();
+        self.report();
+        Ok(())
+    }
+
+    fn take(&mut self, batch: &S::Batch) {
+        if !batch.is_empty() {
+            self.shared.telemetry.batch(batch.len());
+        }
+        let mut held = Vec::new();
+        for run in runs(batch) {
+            let partition = batch.get(run.start).partition;
+            if self.waiting.contains_key(&partition) || !self.fold(partition, batch, run) {
+                held.push(partition);
+            }
+        }
+        for &(partition, end) in batch.ends() {
+            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held.contains(&partition))
+            {
+                task.reached(end);
+            }
+        }
+    }
+
+    /// Folds one partition's records of a batch; false when the task could not take them all.
+    fn fold(&mut self, partition: i32, batch: &S::Batch, run: Range<usize>) -> bool {
+        let Some(Slot::Running(task)) = self.slots.get_mut(&partition) else { return false };
+        let live = task
+            .mute_ends_at()
+            .map_or(run.start, |end| run.clone().find(|&place| batch.get(place).offset >= end).unwrap_or(run.end));
+        for (part, is_live) in [(run.start..live, false), (live..run.end, true)] {
+            if part.is_empty() {
+                continue;
+            }
+            if is_live && !self.speak(partition) {
+                self.wait(partition);
+                return false;
+            }
+            let Some(Slot::Running(task)) = self.slots.get_mut(&partition) else { return false };
+            if let Err(error) = task.fold(batch, part, &mut self.decoder, &self.shared.telemetry) {
+                self.failed(partition, error);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn take_policies(&mut self, batch: &S::Batch) {
+        let mut held = Vec::new();
+        for run in runs(batch) {
+            let partition = batch.get(run.start).partition;
+            let Some(Slot::Running(task)) = self.slots.get_mut(&partition) else { continue };
+            if self.waiting.contains_key(&partition) && task.is_speaking() {
+                held.push(partition);
+                continue;
+            }
+            if let Err(error) = task.take_policies(batch, run, &mut self.decoder, &self.shared.telemetry) {
+                held.push(partition);
+                self.failed(partition, error);
+            }
+        }
+        for &(partition, end) in batch.ends() {
+            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held.contains(&partition))
+            {
+                task.reached_policies(end);
+            }
+        }
+    }
+
+    /// Law 7: what is not the record's fault is retried (the registry) or halts (the store); it is never skipped.
+    fn failed(&mut self, partition: i32, error: TaskError) {
+        match error {
+            TaskError::Unavailable(message) => {
+                self.shared.telemetry.registry_error(&message);
+                self.wait(partition);
+            }
+            TaskError::Store(error) => self.halt(partition, &Halt::new("store", error.to_string())),
+        }
+    }
+
+    /// Stops reading a partition for a moment; it is read again from its task's position.
+    fn wait(&mut self, partition: i32) {
+        self.waiting.insert(partition, Instant::now() + UNAVAILABLE_WAIT);
+        if let Err(error) = self.source.pause(partition, true) {
+            self.shared.telemetry.transaction_failed("pause", &error.to_string());
+        }
+    }
+
+    fn resume_waiting(&mut self) {
+        let due: Vec<i32> = self
+            .waiting
+            .iter()
+            .filter(|(_, due)| **due <= Instant::now())
+            .map(|(&partition, _)| partition)
+            .collect();
+        for partition in due {
+            self.waiting.remove(&partition);
+            let Some(Slot::Running(task)) = self.slots.get(&partition) else { continue };
+            let start = Start { usage: task.position(), policies: task.policies_position() };
+            let resumed = self.source.seek(partition, start).and_then(|()| self.source.pause(partition, false));
+            if let Err(error) = resumed {
+                self.shared.telemetry.transaction_failed("resume", &error.to_string());
+                self.waiting.insert(partition, Instant::now() + UNAVAILABLE_WAIT);
+            }
+        }
+    }
+
+    fn begin_to_speak(&mut self) {
+        let ready = |slot: &Slot| matches!(slot, Slot::Running(task) if task.is_ready_to_speak());
+        let ready: Vec<i32> =
+            self.slots.iter().filter(|(_, slot)| ready(slot)).map(|(&partition, _)| partition).collect();
+        for partition in ready {
+            self.speak(partition);
+        }
+    }
+
+    /// Lets a task begin to speak if it does not yet and may; false when it still has to wait.
+    fn speak(&mut self, partition: i32) -> bool {
+        let Some(Slot::Running(task)) = self.slots.get_mut(&partition) else { return false };
+        if task.is_speaking() {
+            return true;
+        }
+        if !task.is_ready_to_speak() {
+            return false;
+        }
+        let telemetry = &self.shared.telemetry;
+        match task.persist(telemetry).map_err(TaskError::from).and_then(|()| task.speak()) {
+            Ok(()) => {
+                telemetry.restored(partition, task.age(), task.recovered_from(), task.position());
+                // A partition that waited for its terms is read on at once.
+                if let Some(due) = self.waiting.get_mut(&partition) {
+                    *due = Instant::now();
+                }
+                true
+            }
+            Err(error) => {
+                self.failed(partition, error);
+                false
+            }
+        }
+    }
+
+    fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.slots.values().filter_map(|slot| match slot {
+            Slot::Running(task) => Some(&**task),
+            Slot::Halted => None,
+        })
+    }
+
+    fn speaking(&mut self) -> impl Iterator<Item = &mut Box<Task>> {
+        self.slots.values_mut().filter_map(|slot| match slot {
+            Slot::Running(task) if task.is_speaking() => Some(task),
+            _ => None,
+        })
+    }
+
+    fn publish_and_persist(&mut self) {
+        for task in self.speaking() {
+            task.decide(DECISIONS_PER_TURN_MAX);
+        }
+        let flush = self.is_flush_due();
+        let heartbeat = self.heartbeat_at.is_none_or(|at| at.elapsed() >= HEARTBEAT_INTERVAL);
+        let published = self.publish(flush, heartbeat);
+        if flush && published {
+            self.persist_all();
+        }
+    }
+
+    fn is_flush_due(&self) -> bool {
+        let rows: usize = self.tasks().map(Task::dirty_len).sum();
+        let wanted = self.tasks().any(Task::wants_flush) || rows >= self.settings.flush_rows_max;
+        let ahead = self.tasks().any(Task::is_ahead_of_store);
+        ahead && (wanted || self.flushed_at.elapsed() >= self.settings.flush_interval)
+    }
+
+    /// Publishes all proposals in one transaction with the positions they follow from (Law 3); with `positions` also
+    /// those of tasks that have nothing to say. True when nothing is left unpublished.
+    fn publish(&mut self, positions: bool, heartbeat: bool) -> bool {
+        let mut outputs = Vec::new();
+        let mut offsets = Vec::new();
+        let id = self.sink.transactional_id().to_owned();
+        let now = self.settings.task.clock.now();
+        let Self { slots, encoder, .. } = self;
+        for slot in slots.values() {
+            let Slot::Running(task) = slot else { continue };
+            if !task.is_speaking() {
+                continue;
+            }
+            let mut speaks = task.has_outputs() || (positions && task.is_ahead_of_commit());
+            let proposed = task.propose(encoder, &mut outputs).and_then(|()| {
+                if heartbeat {
+                    outputs.push(task.heartbeat(encoder, now)?);
+                    speaks = true;
+                }
+                Ok(())
+            });
+            if let Err(error) = proposed {
+                self.shared.telemetry.registry_error(&error.to_string());
+                return false;
+            }
+            if speaks {
+                offsets.push(task.offset(&id));
+            }
+        }
+        if offsets.is_empty() {
+            return true;
+        }
+        let started = Instant::now();
+        let sent = match self.source.membership() {
+            Ok(membership) => self.sink.transact(&outputs, &offsets, &membership),
+            Err(error) => Err(TransactError::Aborted(error.to_string())),
+        };
+        if let Err(error) = sent {
+            let kind = match error {
+                TransactError::Aborted(_) => "aborted",
+                TransactError::Unknown(_) => "unknown",
+                TransactError::Fenced(_) => "fenced",
+            };
+            self.shared.telemetry.transaction_failed(kind, &error.to_string());
+            self.broken = true;
+            return false;
+        }
+        self.shared.telemetry.transaction(started.elapsed());
+        if heartbeat {
+            self.heartbeat_at = Some(Instant::now());
+        }
+        let at = self.settings.task.clock.now();
+        for offset in &offsets {
+            if let Some(Slot::Running(task)) = self.slots.get_mut(&offset.partition) {
+                task.committed(at, &self.shared.telemetry);
+            }
+        }
+        true
+    }
+
+    fn persist_all(&mut self) {
+        self.flushed_at = Instant::now();
+        let mut failures = Vec::new();
+        for (&partition, slot) in &mut self.slots {
+            let Slot::Running(task) = slot else { continue };
+            // A task that was not in the transaction (nothing to say, not ahead) stands at its last commit.
+            if task.is_ahead_of_store() && task.position() <= task.committed_position() {
+                if let Err(error) = task.persist(&self.shared.telemetry) {
+                    failures.push((partition, error));
+                }
+            }
+        }
+        for (partition, error) in failures {
+            self.failed(partition, error.into());
+        }
+    }
+}
+
+/// The runs of a batch: neighbouring records of one partition.
+fn runs<B: RecordBatch>(batch: &B) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    let mut last = None;
+    for place in 0..batch.len() {
+        let partition = batch.get(place).partition;
+        match runs.last_mut() {
+            Some(run) if last == Some(partition) => run.end = place + 1,
+            _ => runs.push(place..place + 1),
+        }
+        last = Some(partition);
+    }
+    runs
+}

@@ -1,0 +1,42 @@
+//! What a worker tells of itself between happenings: readiness, lag and the gauges of its orgs and stores.
+
+use std::time::{Duration, Instant};
+
+use crate::processor::ports::{Sink, Source};
+use crate::telemetry::{LagReading, TaskState};
+
+use super::{Slot, Worker};
+
+/// Time between two readings of readiness and lag.
+const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+
+impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
+    pub(super) fn report(&mut self) {
+        if self.reported_at.is_some_and(|at| at.elapsed() < REPORT_INTERVAL) {
+            return;
+        }
+        self.reported_at = Some(Instant::now());
+        let now = self.settings.task.clock.now();
+        for (&partition, slot) in &self.slots {
+            let Slot::Running(task) = slot else { continue };
+            let range = self.source.cached_range(partition);
+            let lag = range.map_or(0, |range| (range.stable - task.position()).max(0));
+            let behind = now.micros_since(task.log_time()).max(0);
+            #[expect(clippy::cast_precision_loss, reason = "a lag is a float by its metric's format")]
+            let seconds = if lag == 0 { 0.0 } else { behind as f64 / 1e6 };
+            let unstable = range.map_or(0, |range| (range.high - range.stable).max(0));
+            self.shared.telemetry.lag(partition, LagReading { records: lag, seconds, unstable });
+            let state = if !task.is_speaking() {
+                TaskState::Replaying { position: task.position(), until: task.published_through() }
+            } else if task.has_caught_up() {
+                TaskState::CaughtUp
+            } else {
+                TaskState::Behind { lag }
+            };
+            self.shared.health.set(partition, state);
+            task.report(&self.shared.telemetry);
+            let stats = task.store().stats();
+            self.shared.telemetry.store(partition, stats.bytes, stats.stall_micros);
+        }
+    }
+}
