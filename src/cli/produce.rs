@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Usage;
 use super::generator::{Generator, Load, Totals};
 use crate::clock::{Clock as _, SystemClock};
-use crate::codec::{RecordType, SchemaRegistry as _, ValueEncoding, encode_usage, schemas};
+use crate::codec::{RecordType, SchemaRegistry as _, ValueEncoding, encode_usage};
 use crate::config::{self, Settings};
 use crate::domain::credits::{Credits, parse_decimal};
 use crate::kafka::{Producer, Sent};
@@ -116,8 +116,8 @@ fn encoding(settings: &Settings, wanted: Encoding) -> anyhow::Result<ValueEncodi
         Encoding::SingleObject => ValueEncoding::SingleObject,
         Encoding::Registry => {
             let client = registry_client(settings)?;
-            let schema = schemas::current(RecordType::UsageEvent);
-            ValueEncoding::Framed(client.register(&RecordType::UsageEvent.subject(), schema.text)?)
+            let record = RecordType::UsageEvent;
+            ValueEncoding::Framed(client.register(&record.subject(), record.avsc())?)
         }
     })
 }
@@ -188,4 +188,75 @@ fn progress(count: u64, duration: Option<Duration>) -> ProgressBar {
     };
     let style = ProgressStyle::with_template(&format!("{{bar:40}} {shown}"));
     ProgressBar::new(length).with_style(style.expect("the template is a legal constant"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::codec::Decoder;
+    use crate::domain::credits::CreditSum;
+    use crate::domain::event::Event;
+    use crate::kafka::{Embedded, read_topic};
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ProduceArgs,
+    }
+
+    fn args(line: &str) -> Result<ProduceArgs, clap::Error> {
+        Line::try_parse_from(line.split(' ')).map(|line| line.args)
+    }
+
+    #[test]
+    fn what_it_says_it_wrote_is_what_the_log_holds() {
+        let mut settings = config::resolve(None, []).expect("defaults are legal");
+        settings.kafka.partitions = 3;
+        let broker = Embedded::start(&settings.kafka).expect("an embedded broker");
+        settings.kafka.bootstrap_servers = broker.bootstrap_servers();
+        let mut told = Vec::new();
+        for encoding in ["json", "single_object"] {
+            let line = format!("produce --count 2000 --orgs 20 --duplicates 0.1 --encoding {encoding}");
+            run(&settings, &args(&line).expect("legal"), &mut told).expect("produced");
+        }
+        let (mut ids, mut sum, mut records) = (HashSet::new(), CreditSum::ZERO, 0);
+        read_topic(&settings.kafka, &settings.kafka.topics.usage, |record, _| {
+            let event = Decoder::new(None).usage(record.value.expect("a value")).expect("decodes");
+            let Event::Usage(event) = event else { panic!("usage only") };
+            assert_eq!(record.key, Some(event.org_id.as_bytes()));
+            records += 1;
+            if ids.insert(event.event_id.to_string()) {
+                sum += event.credits.into();
+            }
+        })
+        .expect("read");
+        let told = String::from_utf8(told).expect("text");
+        let said = told.lines().map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let credits = words[words.iter().position(|word| *word == "credits").expect("credits") - 1];
+            parse_decimal(credits, 6).expect("a decimal")
+        });
+        assert_eq!(records, 4_000);
+        assert!(ids.len() < 3_800, "a tenth repeats: {}", ids.len());
+        assert_eq!(CreditSum(said.sum()), sum, "{told}");
+    }
+
+    #[test]
+    fn arguments_out_of_bounds_are_refused() {
+        assert!(args("produce --rate 100 --duration 30s --skew 0").is_ok());
+        for wrong in ["--duplicates 1.5", "--skew -1", "--credits-max 0", "--count 0", "--orgs 0", "--duration 5"]
+        {
+            assert!(args(&format!("produce {wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_rate_says_how_many_are_due() {
+        assert_eq!(due(0, Duration::ZERO), u64::MAX);
+        assert_eq!(due(5_000, Duration::from_millis(200)), 1_000);
+    }
 }
