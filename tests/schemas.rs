@@ -62,12 +62,15 @@ fn a_breaking_change_fails_the_check() {
 
 #[test]
 fn each_older_version_is_compiled_in() {
-    let compiled: Vec<u64> =
-        history().iter().map(|(_, text)| fingerprint(&Schema::parse_str(text).unwrap())).collect();
+    let compiled: Vec<u64> = history().iter().map(|(_, text)| fingerprint(text).unwrap()).collect();
     let mut files = 0;
     for record in RecordType::ALL {
         for path in older_versions(record) {
-            assert!(compiled.contains(&fingerprint(&parse(&path))), "add {} to HISTORY", path.display());
+            assert!(
+                compiled.contains(&fingerprint(&fs::read_to_string(&path).unwrap()).unwrap()),
+                "add {} to HISTORY",
+                path.display()
+            );
             files += 1;
         }
     }
