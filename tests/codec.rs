@@ -654,3 +654,76 @@ fn another_avro_library_reads_what_we_write() {
     encode_terms(&every_terms_record()[0], ValueEncoding::Framed(1), &mut policy);
     read(&current(RecordType::OrgPolicy).schema, &policy[5..]);
 }
+
+fn decision() -> LimitDecision {
+    let at = Timestamp::from_micros(1_795_000_000_000_000);
+    LimitDecision {
+        scope: Scope {
+            org_id: "acme".into(),
+            budget: Some(BudgetScope {
+                dimension: Some(Dimension::User),
+                value: Some("u|1".into()),
+                budget_id: "b1".into(),
+            }),
+        },
+        level: Level {
+            action: Action::Block,
+            reason: DecisionReason::BudgetSpent,
+            level: 100,
+            allowance: Some(CreditSum(5_000_000)),
+            extra: None,
+            budget: Some(("per user".into(), BudgetPeriod::Week)),
+            period_start: at,
+            period_end: at.plus_micros(604_800_000_000),
+            valid_until: Timestamp::MAX,
+            forecast_alerted_on: Some(20_774),
+            purchases_requested: 2,
+        },
+        figures: Figures {
+            used: CreditSum(10_i128.pow(30) + 1),
+            remaining: Some(CreditSum(0)),
+            micros_per_second: 1_500_000,
+        },
+        version: 1_795_000_000_000_001,
+        decided_at: at,
+        cause: Cause {
+            record: Some((3, 1_000_000)),
+            event_id: Some("e1".into()),
+            trace_id: None,
+            policy_offset: Some(12),
+        },
+    }
+}
+
+/// Bytes that were written once are read for ever, and are still written so.
+#[test]
+fn golden_values_are_read_and_written() {
+    let text = include_str!("fixtures/values.json");
+    let golden: std::collections::BTreeMap<String, String> = serde_json::from_str(text).unwrap();
+    let [mut json, mut framed_output, mut single] = outputs();
+    let mut terms = Vec::new();
+    encode_terms(&every_terms_record()[0], ValueEncoding::SingleObject, &mut terms);
+    let values = [
+        ("UsageEvent json", bytes(&usage(), ValueEncoding::Json)),
+        ("UsageEvent single_object", bytes(&usage(), ValueEncoding::SingleObject)),
+        ("UsageEvent framed", bytes(&usage(), framed(RecordType::UsageEvent))),
+        ("LimitDecision json", json.decision(&decision()).unwrap()),
+        ("LimitDecision single_object", single.decision(&decision()).unwrap()),
+        ("LimitDecision framed", framed_output.decision(&decision()).unwrap()),
+        ("OrgPolicy single_object", terms),
+    ];
+    let shown = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) if text.starts_with('{') => text.to_owned(),
+        _ => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    let written: std::collections::BTreeMap<String, String> =
+        values.iter().map(|(name, bytes)| ((*name).to_owned(), shown(bytes))).collect();
+    assert_eq!(golden, written, "{}", serde_json::to_string_pretty(&written).unwrap());
+    for (name, bytes) in values {
+        match name.split(' ').next() {
+            Some("UsageEvent") => assert_eq!(decoder().usage(&bytes), Ok(Event::Usage(usage()))),
+            Some("LimitDecision") => assert_eq!(decoder().decision(&bytes), Ok(decision())),
+            _ => assert_eq!(decoder().terms(&bytes), Ok(every_terms_record().swap_remove(0))),
+        }
+    }
+}
