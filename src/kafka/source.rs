@@ -187,6 +187,10 @@ impl KafkaSource {
                 .incremental_assign(&policies)
                 .map_err(|error| retriable("policies cannot be read", &error))?;
         }
+        for &(partition, _) in accepted {
+            self.usage.forward(&self.settings.topics.usage, partition);
+            self.policies.forward(&self.settings.topics.policies, partition);
+        }
         Ok(())
     }
 
