@@ -3,6 +3,7 @@
 //! A record's way reads off the rooms: `kafka -> codec -> domain -> store -> kafka`, and `query -> http`.
 //! ARCHITECTURE.md tells the laws and where each is enforced.
 
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod codec;

@@ -1,1 +1,7 @@
-//! Room to be built.
+//! The command line.
+
+mod catalogue;
+pub mod generator;
+pub mod query;
+pub mod run;
+pub mod table;

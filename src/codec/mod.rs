@@ -1,1 +1,31 @@
-//! Room to be built.
+//! Bytes to domain values and back: the records of CONTRACT.md in their three encodings, and their schemas.
+//!
+//! A value is told by its first bytes: Confluent framing, Avro single-object encoding, or JSON. Whatever the encoding,
+//! a record's fields land in [`slots`] in the order of its schema; one function per record reads them with every
+//! bound checked, and one writes them. Nothing here does I/O: the schema registry is a port that `registry` fills.
+//! Read on: `decoder` (in), `encoder` (out), `events`, `terms`, `outputs` (what each record holds).
+
+mod avro;
+mod avro_plan;
+pub mod compatibility;
+pub mod decoder;
+pub mod encoder;
+mod events;
+mod json;
+mod json_writer;
+mod outputs;
+pub mod schemas;
+mod slots;
+pub mod store_bytes;
+pub mod store_keys;
+pub mod store_terms;
+pub mod store_values;
+mod terms;
+pub mod terms_document;
+mod writer;
+
+pub use decoder::{DecodeError, Decoder};
+pub use encoder::{
+    Encoder, OutputEncoding, ValueEncoding, decision_json, encode_event, encode_terms, encode_usage, terms_json,
+};
+pub use schemas::{RecordType, RegistryError, SchemaRegistry};

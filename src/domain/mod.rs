@@ -19,6 +19,7 @@ pub mod interner;
 pub mod murmur2;
 pub mod percent;
 pub mod period;
+pub mod purchase;
 pub mod reject;
 pub mod scope;
 pub mod summary;

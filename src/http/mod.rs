@@ -1,1 +1,174 @@
-//! Room to be built.
+//! HTTP: probes, metrics and the read API (CONTRACT.md, HTTP). The only importer of axum; it renders what `query/`
+//! answers and computes nothing of its own.
+//!
+//! It listens on loopback only, for nobody is asked who they are yet, and takes only requests whose Host names
+//! loopback, so that no web page can read it through a name of its own (DNS rebinding). Store reads run beside the
+//! async threads and a bounded number at once (Law 6).
+//!
+//! The way of a request: `guard` (Host, deadline, metrics) -> `probes`, `orgs` or `usage` -> `ask` -> `query/`.
+//! Errors: `problem`.
+
+mod dto;
+mod guard;
+mod orgs;
+mod probes;
+mod problem;
+mod usage;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, Path};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::query::{Query, QueryError};
+use crate::telemetry::{Health, Telemetry};
+pub use problem::Problem;
+
+/// Questions that read stores at the same time; more wait for their turn until their deadline.
+const QUESTIONS_MAX: usize = 4;
+/// How long a request may take.
+const REQUEST_MAX: Duration = Duration::from_secs(15);
+/// How long requests under way may go on after the end was asked for.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+
+/// Why the server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The address can be reached from other machines, and nobody is asked who they are yet.
+    #[error(
+        "http.listen = \"{0}\" is beyond loopback, and requests are not authenticated yet: listen on 127.0.0.1 or \
+         [::1], and let a proxy that authenticates stand before it"
+    )]
+    BeyondLoopback(SocketAddr),
+    /// The listener failed.
+    #[error("the HTTP listener failed: {0}; check http.listen and the limit of open files")]
+    Listener(#[from] std::io::Error),
+}
+
+/// What every request needs; clones share it.
+#[derive(Clone)]
+pub struct ApiState {
+    query: Arc<Query>,
+    telemetry: Telemetry,
+    health: Health,
+    questions: Arc<Semaphore>,
+}
+
+impl ApiState {
+    /// Over these questions, metrics and health.
+    #[must_use]
+    pub fn new(query: Query, telemetry: Telemetry, health: Health) -> Self {
+        Self { query: Arc::new(query), telemetry, health, questions: Arc::new(Semaphore::new(QUESTIONS_MAX)) }
+    }
+
+    /// Asks the stores, beside the async threads and a bounded number at once.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Query) -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let internal = |what: &str| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}; see the log"));
+        let turn = Arc::clone(&self.questions).acquire_owned().await.map_err(|_| internal("no turn was given"))?;
+        let query = Arc::clone(&self.query);
+        let asked = tokio::task::spawn_blocking(move || {
+            // Held by the read itself: one whose request gave up counts until it ends.
+            let _turn = turn;
+            question(&query)
+        });
+        match asked.await.map_err(|_| internal("the question panicked"))? {
+            Err(QueryError::NotHere { org, partition }) if self.is_assigned(partition) => {
+                let detail = format!("org `{org}` stands in partition {partition}, which is being restored; ask again");
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).about(partition).retry_after(2))
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn is_assigned(&self, partition: i32) -> bool {
+        self.health.tasks().iter().any(|(assigned, _)| *assigned == partition)
+    }
+}
+
+/// Refuses addresses that other machines can reach.
+///
+/// # Errors
+/// [`HttpError::BeyondLoopback`].
+pub const fn check_listen(address: SocketAddr) -> Result<(), HttpError> {
+    if address.ip().is_loopback() { Ok(()) } else { Err(HttpError::BeyondLoopback(address)) }
+}
+
+/// Serves until `shutdown` is done, then finishes what is under way, three seconds at most.
+///
+/// # Errors
+/// When the address is beyond loopback or the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    state: ApiState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), HttpError> {
+    check_listen(listener.local_addr()?)?;
+    let (draining, drains) = oneshot::channel();
+    let until = async move {
+        shutdown.await;
+        // The receiver is gone only when the server has ended already.
+        let _ = draining.send(());
+    };
+    let server = axum::serve(listener, router(state)).with_graceful_shutdown(until);
+    tokio::select! {
+        ended = server => Ok(ended?),
+        () = async { let _ = drains.await; tokio::time::sleep(DRAIN_MAX).await } => Ok(()),
+    }
+}
+
+fn router(state: ApiState) -> Router {
+    Router::new()
+        .route("/", get(probes::index))
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::metrics))
+        .route("/v1/orgs", get(orgs::list))
+        .route("/v1/orgs/{org}", get(orgs::summary))
+        .route("/v1/orgs/{org}/usage", get(usage::usage))
+        .route("/v1/orgs/{org}/decisions", get(orgs::decisions))
+        .route("/v1/orgs/{org}/policy", get(orgs::policy))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "nothing is at this path; / names what there is"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path is read only: GET it")
+        })
+        .layer(from_fn_with_state(state.clone(), guard::guard))
+        .with_state(state)
+}
+
+/// A request's query parameters in their order.
+struct Params(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let params = axum::extract::Query::try_from_uri(&parts.uri);
+        let axum::extract::Query(params) =
+            params.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+        Ok(Self(params))
+    }
+}
+
+/// The org that a request's path names; checked by the query room.
+struct Org(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Org {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let org = Path::<String>::from_request_parts(parts, state).await;
+        let Path(org) = org.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+        Ok(Self(org))
+    }
+}

@@ -1,1 +1,250 @@
-//! Room to be built.
+//! Questions over the stores of this instance: what HTTP, and over it the command line, ask. Read only: it never
+//! writes a row, never asks Kafka, and never decides what is published.
+//!
+//! The way of a question: `params` (text -> checked) -> `plan` (which rows) over the `bucket`s of the range ->
+//! `usage` (rows -> grid -> `page`) of `measure`s. The other questions are in this file and need no plan.
+
+pub mod bucket;
+mod error;
+mod measure;
+pub mod page;
+pub mod params;
+pub mod plan;
+mod summary;
+mod usage;
+
+use std::sync::Arc;
+
+pub use error::QueryError;
+pub use measure::{Measure, Value};
+pub use summary::SummaryAnswer;
+pub use usage::{PlannedUsage, ROWS_MAX, UsageAnswer, UsageRow};
+
+use crate::clock::Clock;
+use crate::domain::decision::LimitDecision;
+use crate::domain::id::OrgId;
+use crate::domain::murmur2::partition_of;
+use crate::domain::period::{Period, period_at};
+use crate::domain::terms::{DefaultTerms, PolicyHistory};
+use crate::domain::time::{Hour, Timestamp};
+use crate::store::{Shelf, StoreSnapshot};
+
+use params::UsageParams;
+
+/// How fresh an answer is, and from which records it follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Now when the partition has caught up, else its log time.
+    pub as_of: Timestamp,
+    /// The time from which the log was whole, `None` when it always was.
+    pub since: Option<Timestamp>,
+    /// The org's partition.
+    pub partition: i32,
+    /// Next usage offset to fold.
+    pub usage: i64,
+    /// Next policies offset to take.
+    pub policies: i64,
+    /// Whether the partition has caught up.
+    pub caught_up: bool,
+}
+
+impl Standing {
+    /// What of it names an answer's content: all but the passing of time.
+    fn tag(&self) -> String {
+        format!("{} {} {} {:?} {}", self.partition, self.usage, self.policies, self.since, self.caught_up)
+    }
+}
+
+/// One org of a list.
+#[derive(Clone, Debug)]
+pub struct OrgEntry {
+    /// The org.
+    pub org_id: String,
+    /// Its partition.
+    pub partition: i32,
+    /// The plan of the policy in force.
+    pub plan: Option<String>,
+    /// Its last published decision.
+    pub decision: Option<LimitDecision>,
+}
+
+/// One page of the orgs of the partitions of this instance.
+#[derive(Clone, Debug)]
+pub struct OrgPage {
+    /// By id.
+    pub orgs: Vec<OrgEntry>,
+    /// What gives the next page; empty at the end.
+    pub next_page_token: String,
+    /// The partitions that were looked into.
+    pub partitions: Vec<i32>,
+}
+
+/// An org's policies and which of them is in force.
+#[derive(Clone, Debug)]
+pub struct PolicyAnswer {
+    /// Every policy, with its offset.
+    pub history: PolicyHistory,
+    /// The instant for which `in_force` is told.
+    pub now: Timestamp,
+    /// How fresh the answer is.
+    pub standing: Standing,
+}
+
+/// An org's published decisions.
+#[derive(Clone, Debug)]
+pub struct DecisionsAnswer {
+    /// The last published one of each scope.
+    pub decisions: Vec<LimitDecision>,
+    /// How fresh the answer is.
+    pub standing: Standing,
+}
+
+/// Asks the stores of this instance; clones share them.
+#[derive(Clone)]
+pub struct Query {
+    shelf: Shelf,
+    partitions: i32,
+    default: Arc<DefaultTerms>,
+    clock: Arc<dyn Clock>,
+    caught_up: Arc<dyn Fn(i32) -> bool + Send + Sync>,
+}
+
+impl Query {
+    /// Over the stores on `shelf`, where orgs are spread over `partitions` partitions; `caught_up` tells whether a
+    /// partition's task is at the end of its log.
+    #[must_use]
+    pub fn new(
+        shelf: Shelf,
+        partitions: i32,
+        default: DefaultTerms,
+        clock: Arc<dyn Clock>,
+        caught_up: impl Fn(i32) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self { shelf, partitions, default: Arc::new(default), clock, caught_up: Arc::new(caught_up) }
+    }
+
+    /// A page of the known orgs, by id, after the one that `page_token` names.
+    ///
+    /// # Errors
+    /// On a token that no answer gave, or when a store cannot be read.
+    pub fn orgs(&self, page_size: usize, page_token: Option<&str>) -> Result<OrgPage, QueryError> {
+        let after: Option<String> = page_token.map(page::read).transpose()?;
+        let mut found: Vec<(String, i32)> = Vec::new();
+        let readers = self.shelf.all();
+        for (partition, reader) in &readers {
+            let orgs = reader.snapshot().orgs(after.as_deref(), page_size + 1)?;
+            found.extend(orgs.into_iter().map(|org| (org, *partition)));
+            // Law 6: never more than two pages at once, however many partitions.
+            found.sort();
+            found.truncate(page_size + 1);
+        }
+        let more = found.len() > page_size;
+        found.truncate(page_size);
+        let next_page_token = match found.last() {
+            Some((org, _)) if more => page::write(org)?,
+            _ => String::new(),
+        };
+        let now = self.clock.now();
+        let mut orgs = Vec::with_capacity(found.len());
+        for (partition, reader) in &readers {
+            let snapshot = reader.snapshot();
+            for (org, _) in found.iter().filter(|(_, of)| of == partition) {
+                let plan = snapshot.policies(org)?.in_force(now).map(|(_, policy)| policy.plan.clone());
+                let decision = snapshot.decisions(org)?.into_iter().find(|decision| decision.scope.budget.is_none());
+                orgs.push(OrgEntry { org_id: org.clone(), partition: *partition, plan, decision });
+            }
+        }
+        orgs.sort_by(|a, b| a.org_id.cmp(&b.org_id));
+        Ok(OrgPage { orgs, next_page_token, partitions: readers.into_iter().map(|(partition, _)| partition).collect() })
+    }
+
+    /// An org's last published decisions.
+    ///
+    /// # Errors
+    /// When the org is not known here or the store cannot be read.
+    pub fn decisions(&self, org: &str) -> Result<DecisionsAnswer, QueryError> {
+        let (snapshot, standing) = self.open(org)?;
+        let decisions = snapshot.decisions(org)?;
+        if decisions.is_empty() {
+            self.known(&snapshot, org, standing.partition)?;
+        }
+        Ok(DecisionsAnswer { decisions, standing })
+    }
+
+    /// An org's policies.
+    ///
+    /// # Errors
+    /// As [`Query::decisions`].
+    pub fn policy(&self, org: &str) -> Result<PolicyAnswer, QueryError> {
+        let (snapshot, standing) = self.open(org)?;
+        self.known(&snapshot, org, standing.partition)?;
+        Ok(PolicyAnswer { history: snapshot.policies(org)?, now: self.clock.now(), standing })
+    }
+
+    /// Plans a usage question: nothing is read but what the plan needs.
+    ///
+    /// # Errors
+    /// When the org is not known here, no view answers, the range is empty, or the token belongs to another question.
+    pub fn usage(&self, org: &str, params: UsageParams) -> Result<PlannedUsage, QueryError> {
+        let (snapshot, standing) = self.open(org)?;
+        let history = snapshot.policies(org)?;
+        if history.is_empty() {
+            self.known(&snapshot, org, standing.partition)?;
+        }
+        let token = match &params.page_token {
+            Some(text) => Some(page::read_for(text, usage::fingerprint(org, &params))?),
+            None => None,
+        };
+        let now = self.clock.now();
+        let (from, to) = match &token {
+            Some(token) => (Hour(token.from), Hour(token.to)),
+            None => (
+                params.from.unwrap_or_else(|| self.period(&history, now).start),
+                params.to.unwrap_or_else(|| Hour(now.hour().0 + 1)),
+            ),
+        };
+        if from >= to {
+            let problem = format!("the range from {} to {} is empty; give an earlier `from`", from.start(), to.start());
+            return Err(QueryError::parameter("from", problem));
+        }
+        let period_end = |hour: Hour| self.period(&history, hour.start()).end;
+        let edges = params.bucket.cut(&params.zone, from, to, &period_end)?;
+        let stretches = plan::plan(snapshot.views(), &params.dimensions(), &edges)?;
+        Ok(PlannedUsage { snapshot, org: org.to_owned(), params, token, edges, stretches, standing })
+    }
+
+    fn period(&self, policies: &PolicyHistory, at: Timestamp) -> Period {
+        period_at(Some(policies), &self.default, at)
+    }
+
+    /// The snapshot of an org's partition, and how fresh it is.
+    fn open(&self, org: &str) -> Result<(StoreSnapshot, Standing), QueryError> {
+        let org = OrgId::new(org).ok_or_else(|| QueryError::BadOrg(org.to_owned()))?;
+        let partition = partition_of(org.as_str().as_bytes(), self.partitions);
+        let not_here = || QueryError::NotHere { org: org.to_string(), partition };
+        let reader = self.shelf.get(partition).ok_or_else(not_here)?;
+        // Asked before the snapshot is taken: records that come between make `as_of` older than the rows, never newer.
+        let (now, caught_up) = (self.clock.now(), (self.caught_up)(partition));
+        let snapshot = reader.snapshot();
+        let meta = snapshot.meta()?;
+        let log_time = meta.as_ref().map_or(Timestamp::from_micros(0), |meta| meta.log_time);
+        let standing = Standing {
+            as_of: if caught_up { now } else { log_time },
+            since: meta.as_ref().and_then(|meta| meta.since),
+            partition,
+            usage: meta.as_ref().map_or(0, |meta| meta.position),
+            policies: meta.as_ref().map_or(0, |meta| meta.policies_position),
+            caught_up,
+        };
+        Ok((snapshot, standing))
+    }
+
+    /// Refuses an org without any row or policy, so that a misspelt name is not taken for one without usage.
+    #[expect(clippy::unused_self, reason = "the next step of every question, as `open`")]
+    fn known(&self, snapshot: &StoreSnapshot, org: &str, partition: i32) -> Result<(), QueryError> {
+        if snapshot.has_org(org)? {
+            return Ok(());
+        }
+        Err(QueryError::UnknownOrg { org: org.to_owned(), partition })
+    }
+}

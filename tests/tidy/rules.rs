@@ -41,7 +41,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ),
     ("clock", &[]),
     // It makes the settings that rooms own from raw text.
-    ("config", &["telemetry", "kafka::KafkaSettings", "kafka::Topics"]),
+    ("config", &["codec::OutputEncoding", "kafka::KafkaSettings", "kafka::Topics", "telemetry"]),
     ("app", &["*"]),
     ("main", &["*"]),
     ("lib", &["*"]),

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::codec::{EncodeError, Encoder};
+use crate::codec::{Encoder, RegistryError};
 use crate::domain::decision::{Cause, Heartbeat};
 use crate::domain::time::Timestamp;
 use crate::processor::metadata::CommitMetadata;
@@ -117,7 +117,7 @@ impl Task {
     ///
     /// # Errors
     /// When the schema of an output cannot be registered; ask again later.
-    pub fn propose(&self, encoder: &mut Encoder, outputs: &mut Vec<Output>) -> Result<(), EncodeError> {
+    pub fn propose(&self, encoder: &mut Encoder, outputs: &mut Vec<Output>) -> Result<(), RegistryError> {
         outputs.extend(self.outbox.iter().cloned());
         for change in &self.changes {
             outputs.push(Output {
@@ -144,7 +144,7 @@ impl Task {
     ///
     /// # Errors
     /// As `propose`.
-    pub fn heartbeat(&self, encoder: &mut Encoder, at: Timestamp) -> Result<Output, EncodeError> {
+    pub fn heartbeat(&self, encoder: &mut Encoder, at: Timestamp) -> Result<Output, RegistryError> {
         let heartbeat = Heartbeat { partition: self.partition, at, log_time: self.meta.log_time };
         Ok(Output {
             topic: OutputTopic::Decisions,

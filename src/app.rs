@@ -1,0 +1,364 @@
+//! Wiring: builds the rooms in order, and takes them down in reverse. It decides nothing about records.
+//!
+//! Start: topics are checked, the listener is bound (its address is this member's name in the group), workers join the
+//! group, HTTP answers. Stop: workers drain and leave the group, then HTTP ends.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::clock::Clock;
+use crate::codec::{Decoder, Encoder, OutputEncoding, SchemaRegistry};
+use crate::config::{self, ConfigError, Settings};
+use crate::http::{self, ApiState, HttpError};
+use crate::kafka::{self, KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper};
+use crate::processor::settings::{AdoptFrom, TaskSettings, WorkerSettings};
+use crate::processor::worker::{Shared, Worker, WorkerError};
+use crate::query::Query;
+use crate::registry;
+use crate::store::{FoldSettings, Shelf, Store, StoreError, StoreMemory};
+use crate::telemetry::{Health, Telemetry};
+
+/// Records of one batch.
+const BATCH_RECORDS_MAX: usize = 10_000;
+/// The longest wait for records in one turn of a worker's loop.
+const POLL_WAIT: Duration = Duration::from_millis(20);
+/// The shortest time between two flushes.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+/// Rows at which a flush is due at once.
+const FLUSH_ROWS_MAX: usize = 400_000;
+/// How long a drain may take before the process ends without it: what is not persisted is replayed.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Why the application cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A setting.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Kafka.
+    #[error(transparent)]
+    Kafka(#[from] kafka::Error),
+    /// Topics are missing or have other settings than CONTRACT.md's.
+    #[error(
+        "the topics are not as they must be:\n  {0}\nCreate missing ones with `tallyman topics create`; if other \
+         settings are meant, set kafka.accept_topic_settings = true"
+    )]
+    Topics(String),
+    /// The HTTP interface.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The HTTP address.
+    #[error("cannot listen on {address}: {source}; set http.listen to a free address (port 0 picks one)")]
+    Listen {
+        /// The address as set.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The registry's address.
+    #[error("registry.url: {0}")]
+    Registry(String),
+    /// A worker ended.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// A worker did not end in time.
+    #[error("a worker did not drain within 10 s; what it had not persisted is replayed at the next start")]
+    Drain,
+    /// The store's memory or directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A thread or the async runtime cannot be started.
+    #[error("the operating system refuses: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// What differs between `run`, `dev` and a test in process.
+pub struct Wiring {
+    /// Wall-clock time, for decisions.
+    pub clock: Arc<dyn Clock>,
+    /// Who keeps committed offsets.
+    pub offsets: OffsetKeeper,
+    /// Whether the topics are checked before anything starts.
+    pub check_topics: bool,
+    /// From where to go on when O* is missing.
+    pub adopt_from: Option<AdoptFrom>,
+}
+
+/// A running instance.
+pub struct App {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    telemetry: Telemetry,
+    health: Health,
+    workers: Vec<JoinHandle<Result<(), WorkerError>>>,
+    runtime: tokio::runtime::Runtime,
+    http: tokio::task::JoinHandle<Result<(), HttpError>>,
+    http_stop: tokio::sync::oneshot::Sender<()>,
+}
+
+/// Kafka's settings as the room `kafka` takes them.
+#[must_use]
+pub fn kafka_settings(config: &config::Kafka) -> KafkaSettings {
+    let topics = &config.topics;
+    KafkaSettings {
+        bootstrap_servers: config.bootstrap_servers.clone(),
+        group_id: config.group_id.clone(),
+        client: config.client.0.clone(),
+        topics: kafka::Topics {
+            usage: topics.usage.clone(),
+            policies: topics.policies.clone(),
+            decisions: topics.decisions.clone(),
+            alerts: topics.alerts.clone(),
+            purchases: topics.purchases.clone(),
+            dead_letters: topics.dead_letters.clone(),
+        },
+        partitions: config.partitions,
+        replication_factor: config.replication_factor,
+    }
+}
+
+/// The registry's client, where one is set.
+///
+/// # Errors
+/// When its address is no URL.
+pub fn registry_client(config: &config::Registry) -> Result<Option<Arc<dyn SchemaRegistry>>, AppError> {
+    let Some(url) = &config.url else { return Ok(None) };
+    let password = config.password.as_ref().map_or("", |password| password.0.as_str());
+    let credentials = config.username.as_deref().map(|user| (user, password));
+    let client = registry::Client::new(url, credentials).map_err(|error| AppError::Registry(error.to_string()))?;
+    Ok(Some(Arc::new(client)))
+}
+
+/// The fold's own settings (Law 2).
+#[must_use]
+pub fn fold_settings(settings: &Settings) -> FoldSettings {
+    let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    FoldSettings {
+        views: settings.store.views.clone(),
+        dedupe_window_micros: micros(settings.dedupe_window),
+        future_micros_max: micros(settings.time.max_future),
+        age_micros_max: micros(settings.time.max_age),
+        codec_version: crate::codec::VERSION,
+    }
+}
+
+fn check_topics(settings: &Settings, kafka: &KafkaSettings) -> Result<(), AppError> {
+    let problems = kafka::admin::check_topics(kafka)?;
+    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let missing = problems.iter().any(kafka::admin::TopicProblem::is_missing);
+    if told.is_empty() {
+        return Ok(());
+    }
+    if settings.kafka.accept_topic_settings && !missing {
+        for problem in told {
+            tracing::warn!("accepted by kafka.accept_topic_settings: {problem}");
+        }
+        return Ok(());
+    }
+    Err(AppError::Topics(told.join("\n  ")))
+}
+
+impl App {
+    /// Starts an instance; it runs until [`App::stop`] or until a worker cannot go on.
+    ///
+    /// # Errors
+    /// When anything it needs is missing; nothing is left running then.
+    pub fn start(settings: &Settings, wiring: Wiring) -> Result<Self, AppError> {
+        let kafka = kafka_settings(&settings.kafka);
+        let default_terms = settings.default_terms()?.clone();
+        http::check_listen(settings.http.listen)?;
+        kafka.check()?;
+        if wiring.check_topics {
+            check_topics(settings, &kafka)?;
+        }
+        let partitions = kafka::admin::cluster_info(&kafka)?.partitions;
+        let registry = registry_client(&settings.registry)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let address = settings.http.listen;
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind(address))
+            .map_err(|source| AppError::Listen { address, source })?;
+        let address = listener.local_addr()?;
+        let advertise = settings.http.advertise.clone().unwrap_or_else(|| address.to_string());
+
+        let count = worker_count(partitions);
+        let shared = Shared {
+            shelf: Shelf::default(),
+            telemetry: Telemetry::new(settings.top_orgs),
+            health: Health::new(count),
+            stop: Arc::new(AtomicBool::new(false)),
+        };
+        let fold = fold_settings(settings);
+        let memory = settings.memory_limit_bytes;
+        let task = Arc::new(TaskSettings {
+            fold: fold.clone(),
+            default_terms: default_terms.clone(),
+            usage_topic: kafka.topics.usage.clone(),
+            policies_topic: kafka.topics.policies.clone(),
+            clock: Arc::clone(&wiring.clock),
+            working_set_bytes_max: working_set_bytes_max(memory, partitions),
+            top_orgs: settings.top_orgs,
+        });
+        let worker_settings = WorkerSettings {
+            task,
+            group_id: kafka.group_id.clone(),
+            adopt_from: wiring.adopt_from,
+            poll_wait: POLL_WAIT,
+            flush_interval: FLUSH_INTERVAL,
+            flush_rows_max: FLUSH_ROWS_MAX,
+        };
+        let opener = Opener {
+            dir: settings.store.dir.clone(),
+            fold,
+            memory: StoreMemory::new(usize::try_from(memory / 2).unwrap_or(usize::MAX)),
+        };
+        let mut workers = Vec::new();
+        for number in 0..count {
+            let client_id = format!("{advertise}/{}/{number}", nonce());
+            let id = format!("{}/{client_id}", kafka.group_id);
+            let source = KafkaSource::new(&kafka, &client_id, BATCH_RECORDS_MAX, wiring.offsets.clone())?;
+            let sink = KafkaSink::new(&kafka, &client_id, &id, wiring.offsets.clone())?;
+            let codec = (Decoder::new(registry.clone()), Encoder::new(encoding(settings), registry.clone()));
+            let opener = opener.clone();
+            let open = Box::new(move |partition| opener.open(partition));
+            let shared = shared.clone();
+            let mut worker =
+                Worker::new(number, (source, sink), codec, worker_settings.clone(), shared.clone(), open);
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            workers.push(thread.spawn(move || {
+                let ended = worker.run();
+                if let Err(error) = &ended {
+                    shared.health.failed(error.to_string());
+                    tracing::error!("{error}");
+                }
+                // One worker that cannot go on ends the instance: another one takes its partitions over.
+                shared.stop.store(true, Ordering::Relaxed);
+                ended
+            })?);
+        }
+        let health = shared.health.clone();
+        let caught_up = move |partition| health.has_caught_up(partition);
+        let query = Query::new(shared.shelf, partitions, default_terms, wiring.clock, caught_up);
+        let state = ApiState::new(query, shared.telemetry.clone(), shared.health.clone());
+        let (http_stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let http = runtime.spawn(http::serve(listener, state, async move {
+            // An error is the sender's end, which is a reason to stop too.
+            let _ = stopped.await;
+        }));
+        shared.telemetry.started(&format!("http://{address}"));
+        Ok(Self {
+            address,
+            stop: shared.stop,
+            telemetry: shared.telemetry,
+            health: shared.health,
+            workers,
+            runtime,
+            http,
+            http_stop,
+        })
+    }
+
+    /// Where it answers HTTP.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its readiness.
+    #[must_use]
+    pub const fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The flag that makes it drain and end, for a signal's handler.
+    #[must_use]
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    /// The async runtime, for a signal's handler.
+    #[must_use]
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        self.runtime.handle()
+    }
+
+    /// Waits until it is told to stop or a worker ends, then drains within ten seconds.
+    ///
+    /// # Errors
+    /// The first worker's, or [`AppError::Drain`].
+    pub fn wait(self) -> Result<(), AppError> {
+        while !self.stop.load(Ordering::Relaxed) {
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        self.health.stopping();
+        self.telemetry.stopping("draining");
+        let started = Instant::now();
+        let mut outcome = Ok(());
+        for worker in self.workers {
+            while !worker.is_finished() && started.elapsed() < DRAIN_MAX {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            if !worker.is_finished() {
+                return Err(AppError::Drain);
+            }
+            let ended = worker.join().unwrap_or_else(|_| Err(WorkerError::Fatal("a worker panicked".into())));
+            outcome = outcome.and(ended.map_err(AppError::from));
+        }
+        // The server may have ended by itself; then nobody listens, and its own error is told below.
+        let _ = self.http_stop.send(());
+        let http = self.runtime.block_on(self.http);
+        outcome.and(http.map_or(Ok(()), |ended| ended.map_err(AppError::from)))
+    }
+
+    /// Stops it and waits.
+    ///
+    /// # Errors
+    /// As [`App::wait`].
+    pub fn stop(self) -> Result<(), AppError> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.wait()
+    }
+}
+
+#[derive(Clone)]
+struct Opener {
+    dir: PathBuf,
+    fold: FoldSettings,
+    memory: StoreMemory,
+}
+
+impl Opener {
+    fn open(&self, partition: i32) -> Result<Store, StoreError> {
+        Store::create_or_open(&self.dir, partition, &self.fold, &self.memory)
+    }
+}
+
+fn encoding(settings: &Settings) -> OutputEncoding {
+    match settings.kafka.output_encoding {
+        config::OutputEncoding::Json => OutputEncoding::Json,
+        config::OutputEncoding::Registry => OutputEncoding::Registry,
+        config::OutputEncoding::SingleObject => OutputEncoding::SingleObject,
+    }
+}
+
+/// One worker for every two cores: the other is for librdkafka's, RocksDB's and HTTP's threads.
+fn worker_count(partitions: i32) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores / 2).clamp(1, usize::try_from(partitions).unwrap_or(1).max(1))
+}
+
+/// A quarter of the memory is for working sets, shared by the partitions; half is the store's; the rest is fetched
+/// records and what is on its way.
+fn working_set_bytes_max(memory: u64, partitions: i32) -> usize {
+    let share = memory / 4 / u64::from(partitions.unsigned_abs().max(1));
+    usize::try_from(share).unwrap_or(usize::MAX)
+}
+
+/// Tells two starts at one address apart: a transactional id is never used by two processes at once.
+fn nonce() -> String {
+    format!("{:08x}", rand::random::<u32>())
+}

@@ -1,0 +1,292 @@
+//! Avro's binary encoding: reading a record's fields into slots by the plan of its writer's schema, and writing values
+//! by our own schemas. Reading allocates nothing but for lists; it trusts no length and no count.
+
+use std::borrow::Cow;
+
+use super::avro_plan::{NO_SLOT, Null, Plan, Shape};
+use super::slots::{Entry, Raw, Slots};
+use super::writer::FieldWriter;
+use crate::domain::reject::{Reason, Reject};
+use crate::domain::time::Timestamp;
+
+/// The most items of a list in a record: a count costs no bytes when the items have none (Law 6).
+const ITEMS_MAX: usize = 100_000;
+
+/// Why bytes are no value of their schema.
+enum Broken {
+    Early,
+    Wrong(&'static str),
+}
+
+/// Reads a record's fields.
+///
+/// # Errors
+/// [`Reason::Undecodable`] when the bytes end early, go on after the record, or are no value of the schema.
+#[inline]
+pub(crate) fn read_fields<'a>(plan: &Plan, bytes: &'a [u8], slots: &mut Slots<'a>) -> Result<(), Reject> {
+    let mut cursor = Cursor { rest: bytes };
+    for (number, step) in plan.steps.iter().enumerate() {
+        let outcome = (|| {
+            let branch = if step.null == Null::Never { 0 } else { cursor.varint()? };
+            match (step.null, branch) {
+                (Null::Never, _) | (Null::First, 1) | (Null::Second, 0) => {}
+                (Null::First, 0) | (Null::Second, 1) => return Ok(()),
+                _ => return Err(Broken::Wrong("has a union branch that its schema lacks")),
+            }
+            let value = cursor.value(&step.shape)?;
+            if step.slot != NO_SLOT {
+                slots.set(usize::from(step.slot), value);
+            }
+            Ok(())
+        })();
+        if let Err(broken) = outcome {
+            return Err(undecodable(plan, number, &broken, bytes.len() - cursor.rest.len()));
+        }
+    }
+    if cursor.rest.is_empty() {
+        return Ok(());
+    }
+    let detail = format!("{} bytes follow the end of the {}", cursor.rest.len(), plan.record.name());
+    Err(Reject::new(Reason::Undecodable, detail))
+}
+
+#[cold]
+fn undecodable(plan: &Plan, step: usize, broken: &Broken, at: usize) -> Reject {
+    let what = match broken {
+        Broken::Early => "the bytes end early in it",
+        Broken::Wrong(what) => what,
+    };
+    Reject::new(Reason::Undecodable, format!("`{}` {what}, after {at} bytes of the value", plan.names[step]))
+}
+
+struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    #[inline]
+    fn byte(&mut self) -> Result<u8, Broken> {
+        let (&byte, rest) = self.rest.split_first().ok_or(Broken::Early)?;
+        self.rest = rest;
+        Ok(byte)
+    }
+
+    #[inline]
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Broken> {
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Broken::Early)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<i64, Broken> {
+        let first = u64::from(self.byte()?);
+        if first < 0x80 {
+            return Ok(unzigzag(first));
+        }
+        self.long_varint(first & 0x7f)
+    }
+
+    fn long_varint(&mut self, mut value: u64) -> Result<i64, Broken> {
+        for shift in (7..64).step_by(7) {
+            let byte = self.byte()?;
+            if shift == 63 && byte > 1 {
+                break;
+            }
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(unzigzag(value));
+            }
+        }
+        Err(Broken::Wrong("has a number of more than 64 bits"))
+    }
+
+    #[inline]
+    fn bytes(&mut self) -> Result<&'a [u8], Broken> {
+        let length = self.varint()?;
+        self.take(usize::try_from(length).map_err(|_| Broken::Wrong("has a negative length"))?)
+    }
+
+    #[inline]
+    fn text(&mut self) -> Result<&'a str, Broken> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Broken::Wrong("is no UTF-8"))
+    }
+
+    #[inline]
+    fn value(&mut self, shape: &Shape) -> Result<Raw<'a>, Broken> {
+        match shape {
+            Shape::Text => Ok(Raw::Text(Cow::Borrowed(self.text()?))),
+            Shape::Long => Ok(Raw::Int(self.varint()?)),
+            Shape::Bytes => Ok(Raw::Bytes(self.bytes()?)),
+            other => self.rare(other),
+        }
+    }
+
+    #[inline(never)]
+    fn rare(&mut self, shape: &Shape) -> Result<Raw<'a>, Broken> {
+        match shape {
+            Shape::Null => Ok(Raw::Absent),
+            Shape::Boolean => match self.byte()? {
+                0 => Ok(Raw::Bool(false)),
+                1 => Ok(Raw::Bool(true)),
+                _ => Err(Broken::Wrong("is neither true nor false")),
+            },
+            Shape::Floating(size) => self.take(*size).map(|_| Raw::Float),
+            Shape::Fixed(size) => self.take(*size).map(Raw::Bytes),
+            Shape::Array(items) => self.list(|cursor| cursor.value(items)).map(Raw::List),
+            Shape::Map(values) => {
+                self.list(|cursor| {
+                    cursor.bytes()?;
+                    cursor.value(values)
+                })?;
+                Ok(Raw::Absent)
+            }
+            Shape::Record(fields) => {
+                let mut entries = Vec::with_capacity(fields.len());
+                for (name, shape) in fields {
+                    let value = self.value(shape)?;
+                    entries.extend(name.map(|name| Entry { name: Cow::Borrowed(name), value, line: 0 }));
+                }
+                Ok(Raw::Fields(entries))
+            }
+            Shape::Union(branches) => {
+                let branch = usize::try_from(self.varint()?).ok().and_then(|branch| branches.get(branch));
+                self.value(branch.ok_or(Broken::Wrong("has a union branch that its schema lacks"))?)
+            }
+            Shape::Text | Shape::Long | Shape::Bytes => self.value(shape),
+        }
+    }
+
+    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T, Broken>) -> Result<Vec<T>, Broken> {
+        let mut items = Vec::new();
+        loop {
+            let mut count = self.varint()?;
+            if count == 0 {
+                return Ok(items);
+            }
+            if count < 0 {
+                // A negative count is followed by the block's length in bytes.
+                count = count.checked_neg().ok_or(Broken::Wrong("has a bad block count"))?;
+                self.varint()?;
+            }
+            let total = usize::try_from(count).ok().and_then(|count| count.checked_add(items.len()));
+            if total.is_none_or(|total| total > ITEMS_MAX) {
+                return Err(Broken::Wrong("has too many items"));
+            }
+            for _ in 0..count {
+                items.push(item(self)?);
+            }
+        }
+    }
+}
+
+#[inline]
+const fn unzigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
+}
+
+/// Writes a record's fields, in the order of its schema, as Avro.
+pub(crate) struct AvroWriter<'o>(pub &'o mut Vec<u8>);
+
+impl AvroWriter<'_> {
+    #[inline]
+    fn varint(&mut self, value: i64) {
+        let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+        while rest >= 0x80 {
+            self.0.push((rest & 0x7f) as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.0.push(rest as u8);
+    }
+
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.varint(i64::try_from(bytes.len()).expect("memory is smaller than i64"));
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn list<T>(&mut self, items: &[T], each: impl Fn(&mut Self, &T)) {
+        if !items.is_empty() {
+            self.varint(i64::try_from(items.len()).expect("memory is smaller than i64"));
+            items.iter().for_each(|item| each(self, item));
+        }
+        self.varint(0);
+    }
+}
+
+impl FieldWriter for AvroWriter<'_> {
+    fn null(&mut self) {
+        self.0.push(0);
+    }
+
+    fn some(&mut self) {
+        // Every optional field of ours is ["null", T]: branch 1.
+        self.0.push(2);
+    }
+
+    fn text(&mut self, value: &str) {
+        self.bytes(value.as_bytes());
+    }
+
+    fn long(&mut self, value: i64) {
+        self.varint(value);
+    }
+
+    fn flag(&mut self, value: bool) {
+        self.0.push(u8::from(value));
+    }
+
+    fn decimal(&mut self, value: i128, _scale: u32) {
+        let wide = value.to_be_bytes();
+        let redundant = if value < 0 { value.leading_ones() } else { value.leading_zeros() };
+        // One sign bit must stay.
+        let skip = ((redundant - 1) / 8) as usize;
+        self.bytes(&wide[skip..]);
+    }
+
+    fn time(&mut self, value: Timestamp) {
+        self.varint(value.micros());
+    }
+
+    fn day(&mut self, value: i32) {
+        self.varint(i64::from(value));
+    }
+
+    fn texts(&mut self, values: &[String]) {
+        self.list(values, |writer, value| writer.bytes(value.as_bytes()));
+    }
+
+    fn ints(&mut self, values: &[i32]) {
+        self.list(values, |writer, value| writer.varint(i64::from(*value)));
+    }
+
+    fn object(&mut self, _names: &'static [&'static str], fields: impl FnOnce(&mut Self)) {
+        fields(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::slots::twos_complement;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_number_is_read_as_it_was_written(value in any::<i64>(), wide in any::<i128>()) {
+            let mut bytes = Vec::new();
+            AvroWriter(&mut bytes).varint(value);
+            AvroWriter(&mut bytes).decimal(wide, 6);
+            let mut cursor = Cursor { rest: &bytes };
+            prop_assert_eq!(cursor.varint().ok(), Some(value));
+            prop_assert_eq!(cursor.bytes().ok().and_then(|bytes| twos_complement(bytes).ok()), Some(wide));
+        }
+    }
+
+    #[test]
+    fn a_number_of_more_than_64_bits_is_refused() {
+        assert!(Cursor { rest: &[0xff; 11] }.varint().is_err());
+        assert!(Cursor { rest: &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01] }.varint().is_ok());
+        assert!(Cursor { rest: &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02] }.varint().is_err());
+    }
+}

@@ -1,0 +1,235 @@
+//! Values to domain records: tells the encoding by the first bytes, finds the writer's schema, and reads each field with its
+//! bounds checked. A record's own fault is a [`DecodeError::Reject`]; a registry that does not answer is
+//! [`DecodeError::Unavailable`], which is never the record's fault: the caller asks again later (Law 7).
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::avro::read_fields;
+use super::avro_plan::{Plan, compile};
+use super::json::{self, Object};
+use super::outputs::{read_decision, read_heartbeat};
+use super::schemas::{RecordType, RegistryError, SchemaRegistry, known};
+use super::slots::{Fault, Slots};
+use super::{events, terms};
+use crate::domain::decision::{Heartbeat, LimitDecision};
+use crate::domain::event::Event;
+use crate::domain::reject::{Reason, Reject};
+use crate::domain::terms::TermsRecord;
+
+/// First byte of Confluent framing; a schema id of 4 bytes, big end first, follows.
+pub(crate) const FRAMED: u8 = 0;
+/// First bytes of Avro single-object encoding; the fingerprint, little end first, follows.
+pub(crate) const SINGLE_OBJECT: [u8; 2] = [0xc3, 0x01];
+
+/// Why there is no record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The record is at fault: a dead letter.
+    #[error(transparent)]
+    Reject(#[from] Reject),
+    /// The schema registry does not answer: wait and decode the same record again.
+    #[error(transparent)]
+    Unavailable(#[from] RegistryError),
+}
+
+impl From<Fault> for DecodeError {
+    fn from(fault: Fault) -> Self {
+        Self::Reject(fault.into())
+    }
+}
+
+/// Decodes values; one per worker thread, for it keeps the schemas it has met.
+pub struct Decoder {
+    plans: Vec<Plan>,
+    by_fingerprint: Vec<(u64, usize)>,
+    /// What the registry said of each id; what it denied is asked again, for an id may yet be given out.
+    by_id: HashMap<u32, Result<usize, Reject>, foldhash::fast::RandomState>,
+    registry: Option<Arc<dyn SchemaRegistry>>,
+    unknown_json_fields: u64,
+}
+
+/// A value whose type and encoding are known.
+enum Located<'a> {
+    Avro { plan: usize, body: &'a [u8] },
+    Json(Object<'a>),
+}
+
+impl Decoder {
+    /// A decoder that asks `registry` for the schemas of Confluent-framed values; without one these are refused.
+    #[must_use]
+    pub fn new(registry: Option<Arc<dyn SchemaRegistry>>) -> Self {
+        let compiled =
+            known().iter().map(|schema| compile(&schema.schema).expect("a test compiles each known schema"));
+        let plans: Vec<Plan> = compiled.collect();
+        let by_fingerprint = known().iter().map(|schema| schema.fingerprint).zip(0..).collect();
+        Self { plans, by_fingerprint, by_id: HashMap::default(), registry, unknown_json_fields: 0 }
+    }
+
+    /// How many JSON fields were ignored so far because no record has them.
+    #[must_use]
+    pub const fn unknown_json_fields(&self) -> u64 {
+        self.unknown_json_fields
+    }
+
+    /// Decodes a value of the usage topic; its strings borrow from `bytes` where the encoding allows it.
+    ///
+    /// # Errors
+    /// See [`DecodeError`].
+    #[inline]
+    pub fn usage<'a>(&mut self, bytes: &'a [u8]) -> Result<Event<'a>, DecodeError> {
+        let located = self.locate(bytes)?;
+        let record = self.record(&located);
+        let mut slots = Slots::new(record.fields());
+        match record {
+            RecordType::UsageEvent => {
+                self.fill(located, &mut slots)?;
+                Ok(Event::Usage(events::read_usage(&mut slots)?))
+            }
+            RecordType::UsageAdjusted => {
+                self.fill(located, &mut slots)?;
+                Ok(Event::Adjusted(events::read_adjusted(&mut slots)?))
+            }
+            RecordType::OutcomeRecorded => {
+                self.fill(located, &mut slots)?;
+                Ok(Event::Outcome(events::read_outcome(&mut slots)?))
+            }
+            other => Err(foreign(other, "usage")),
+        }
+    }
+
+    /// Decodes a value of the policies topic.
+    ///
+    /// # Errors
+    /// See [`DecodeError`].
+    pub fn terms(&mut self, bytes: &[u8]) -> Result<TermsRecord, DecodeError> {
+        let located = self.locate(bytes)?;
+        let record = self.record(&located);
+        let mut slots = Slots::new(record.fields());
+        self.fill(located, &mut slots)?;
+        terms::read(record, &mut slots).ok_or_else(|| foreign(record, "policies"))?.map_err(DecodeError::from)
+    }
+
+    /// Decodes a decision as it was published, exactly.
+    ///
+    /// # Errors
+    /// See [`DecodeError`].
+    pub fn decision(&mut self, bytes: &[u8]) -> Result<LimitDecision, DecodeError> {
+        Ok(read_decision(&mut self.only(RecordType::LimitDecision, bytes)?)?)
+    }
+
+    /// Decodes a heartbeat as it was published.
+    ///
+    /// # Errors
+    /// See [`DecodeError`].
+    pub fn heartbeat(&mut self, bytes: &[u8]) -> Result<Heartbeat, DecodeError> {
+        Ok(read_heartbeat(&mut self.only(RecordType::Heartbeat, bytes)?)?)
+    }
+
+    fn only<'a>(&mut self, expected: RecordType, bytes: &'a [u8]) -> Result<Slots<'a>, DecodeError> {
+        let located = self.locate(bytes)?;
+        let record = self.record(&located);
+        if record != expected {
+            return Err(foreign(record, "decisions"));
+        }
+        let mut slots = Slots::new(record.fields());
+        self.fill(located, &mut slots)?;
+        Ok(slots)
+    }
+
+    #[inline]
+    fn record(&self, located: &Located<'_>) -> RecordType {
+        match located {
+            Located::Avro { plan, .. } => self.plans[*plan].record,
+            Located::Json(object) => object.record,
+        }
+    }
+
+    #[inline]
+    fn fill<'a>(&mut self, located: Located<'a>, slots: &mut Slots<'a>) -> Result<(), Reject> {
+        match located {
+            Located::Avro { plan, body } => read_fields(&self.plans[plan], body, slots),
+            Located::Json(object) => {
+                self.unknown_json_fields += object.sort(slots)?;
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn locate<'a>(&mut self, bytes: &'a [u8]) -> Result<Located<'a>, DecodeError> {
+        if let [first, second, rest @ ..] = bytes
+            && [*first, *second] == SINGLE_OBJECT
+        {
+            let Some((fingerprint, body)) = rest.split_first_chunk() else { return Err(short("fingerprint")) };
+            let plan = self.plan_of_fingerprint(u64::from_le_bytes(*fingerprint))?;
+            return Ok(Located::Avro { plan, body });
+        }
+        match bytes.split_first() {
+            Some((&FRAMED, rest)) => {
+                let Some((id, body)) = rest.split_first_chunk() else { return Err(short("schema id")) };
+                Ok(Located::Avro { plan: self.plan_of_id(u32::from_be_bytes(*id))?, body })
+            }
+            Some(_) if bytes.trim_ascii_start().first() == Some(&b'{') => Ok(Located::Json(json::parse(bytes)?)),
+            first => {
+                let start =
+                    first.map_or("is empty".to_owned(), |(byte, _)| format!("starts with byte {byte:#04x}"));
+                let detail =
+                    format!("the value {start}: neither Confluent framing, single-object encoding nor JSON");
+                Err(Reject::new(Reason::Undecodable, detail).into())
+            }
+        }
+    }
+
+    #[inline]
+    fn plan_of_fingerprint(&self, fingerprint: u64) -> Result<usize, Reject> {
+        let found = self.by_fingerprint.iter().find(|(known, _)| *known == fingerprint);
+        found.map(|(_, plan)| *plan).ok_or_else(|| {
+            let detail = format!("no version of a schema has the fingerprint {fingerprint:016x}");
+            Reject::new(Reason::UnknownSchema, detail)
+        })
+    }
+
+    #[inline]
+    fn plan_of_id(&mut self, id: u32) -> Result<usize, DecodeError> {
+        match self.by_id.get(&id) {
+            Some(Ok(plan)) => Ok(*plan),
+            Some(Err(reject)) => Err(reject.clone().into()),
+            None => self.learn(id),
+        }
+    }
+
+    #[cold]
+    fn learn(&mut self, id: u32) -> Result<usize, DecodeError> {
+        let refuse = |detail: String| Reject::new(Reason::UnknownSchema, detail);
+        let Some(registry) = &self.registry else {
+            return Err(refuse(format!("schema id {id} needs a schema registry: set `registry.url`")).into());
+        };
+        let Some(text) = registry.schema(id)? else {
+            return Err(refuse(format!("the registry has no schema with id {id}")).into());
+        };
+        let plan = match apache_avro::Schema::parse_str(&text) {
+            Ok(schema) => compile(&schema),
+            Err(error) => Err(refuse(format!("no Avro schema that stands for itself: {error}"))),
+        };
+        let plan = plan.map_err(|reject| refuse(format!("schema id {id}: {}", reject.detail)));
+        let learned = plan.map(|plan| {
+            self.plans.push(plan);
+            self.plans.len() - 1
+        });
+        // A schema id never changes its meaning, so both answers hold for good.
+        self.by_id.insert(id, learned.clone());
+        Ok(learned?)
+    }
+}
+
+#[cold]
+fn short(what: &str) -> DecodeError {
+    Reject::new(Reason::Undecodable, format!("the value ends within its {what}")).into()
+}
+
+#[cold]
+fn foreign(record: RecordType, topic: &str) -> DecodeError {
+    Reject::new(Reason::UnknownType, format!("{} does not belong to the {topic} topic", record.name())).into()
+}

@@ -1,0 +1,145 @@
+//! The records that Tallyman publishes, field by field in the order of their schemas. Decisions and heartbeats are read
+//! back too: a task takes its published levels from the control topic, so they come back exactly as they went (Law 4).
+
+use std::borrow::Cow;
+
+use super::slots::{Read, Slots};
+use super::terms::{period_from_name, period_name};
+use super::writer::FieldWriter;
+use crate::domain::alert::Alert;
+use crate::domain::credits::CreditSum;
+use crate::domain::decision::{Action, Cause, DecisionReason, Figures, Heartbeat, Level, LimitDecision};
+use crate::domain::dimension::Dimension;
+use crate::domain::purchase::PurchaseRequested;
+use crate::domain::scope::{BudgetScope, Scope};
+
+/// What we wrote ourselves is read whatever its length.
+const ANY_LENGTH: usize = usize::MAX;
+const CREDIT_SCALE: u32 = 6;
+
+fn write_scope<W: FieldWriter>(scope: &Scope, writer: &mut W) {
+    let budget = scope.budget.as_ref();
+    writer.text(&scope.org_id);
+    writer.opt_text(budget.and_then(|budget| budget.dimension).map(Dimension::name));
+    writer.opt_text(budget.and_then(|budget| budget.value.as_deref()));
+    writer.opt_text(budget.map(|budget| &*budget.budget_id));
+}
+
+fn read_scope(slots: &mut Slots<'_>) -> Read<Scope> {
+    let org_id = slots.text(ANY_LENGTH)?.into_owned();
+    let dimension = slots.opt_known(Dimension::from_name)?;
+    let value = slots.opt_text(ANY_LENGTH)?.map(Cow::into_owned);
+    let budget_id = slots.opt_text(ANY_LENGTH)?.map(Cow::into_owned);
+    Ok(Scope { org_id, budget: budget_id.map(|budget_id| BudgetScope { dimension, value, budget_id }) })
+}
+
+fn sum<W: FieldWriter>(writer: &mut W, value: CreditSum) {
+    writer.decimal(value.micros(), CREDIT_SCALE);
+}
+
+/// Writes a `LimitDecision`.
+pub(crate) fn write_decision<W: FieldWriter>(decision: &LimitDecision, writer: &mut W) {
+    let LimitDecision { scope, level, figures, version, decided_at, cause } = decision;
+    write_scope(scope, writer);
+    writer.opt_text(level.budget.as_ref().map(|(name, _)| &**name));
+    writer.opt_text(level.budget.as_ref().map(|(_, period)| period_name(*period)));
+    writer.text(level.action.name());
+    writer.text(level.reason.name());
+    writer.int(level.level);
+    sum(writer, figures.used);
+    writer.opt(level.allowance, sum);
+    writer.opt(level.extra, sum);
+    writer.opt(figures.remaining, sum);
+    writer.decimal(figures.micros_per_second, CREDIT_SCALE);
+    writer.time(level.period_start);
+    writer.time(level.period_end);
+    writer.time(level.valid_until);
+    writer.long(*version);
+    writer.time(*decided_at);
+    writer.opt(level.forecast_alerted_on, W::day);
+    writer.int(level.purchases_requested);
+    writer.opt_long(cause.record.map(|(partition, _)| i64::from(partition)));
+    writer.opt_long(cause.record.map(|(_, offset)| offset));
+    writer.opt_text(cause.event_id.as_deref());
+    writer.opt_text(cause.trace_id.as_deref());
+    writer.opt_long(cause.policy_offset);
+}
+
+/// Reads a `LimitDecision`.
+pub(crate) fn read_decision(slots: &mut Slots<'_>) -> Read<LimitDecision> {
+    let any = (i32::MIN, i32::MAX);
+    let scope = read_scope(slots)?;
+    let budget_name = slots.opt_text(ANY_LENGTH)?.map(Cow::into_owned);
+    let budget = budget_name.zip(slots.opt_known(period_from_name)?);
+    let action = slots.known(Action::from_name)?;
+    let reason = slots.known(DecisionReason::from_name)?;
+    let level = slots.int(any.0, any.1)?;
+    let used = CreditSum(slots.decimal(CREDIT_SCALE)?);
+    let allowance = slots.opt_decimal(CREDIT_SCALE)?.map(CreditSum);
+    let extra = slots.opt_decimal(CREDIT_SCALE)?.map(CreditSum);
+    let remaining = slots.opt_decimal(CREDIT_SCALE)?.map(CreditSum);
+    let micros_per_second = slots.decimal(CREDIT_SCALE)?;
+    let (period_start, period_end, valid_until) = (slots.any_time()?, slots.any_time()?, slots.any_time()?);
+    let version = slots.long(i64::MIN, i64::MAX)?;
+    let decided_at = slots.any_time()?;
+    let forecast_alerted_on = slots.opt_day()?;
+    let purchases_requested = slots.int(any.0, any.1)?;
+    let partition = slots.opt_int(any.0, any.1)?;
+    let record = partition.zip(slots.opt_long(i64::MIN, i64::MAX)?);
+    let cause = Cause {
+        record,
+        event_id: slots.opt_text(ANY_LENGTH)?.map(Cow::into_owned),
+        trace_id: slots.opt_text(ANY_LENGTH)?.map(Cow::into_owned),
+        policy_offset: slots.opt_long(i64::MIN, i64::MAX)?,
+    };
+    let figures = Figures { used, remaining, micros_per_second };
+    let level = Level {
+        action,
+        reason,
+        level,
+        allowance,
+        extra,
+        budget,
+        period_start,
+        period_end,
+        valid_until,
+        forecast_alerted_on,
+        purchases_requested,
+    };
+    Ok(LimitDecision { scope, level, figures, version, decided_at, cause })
+}
+
+/// Writes a `Heartbeat`.
+pub(crate) fn write_heartbeat<W: FieldWriter>(heartbeat: &Heartbeat, writer: &mut W) {
+    writer.int(heartbeat.partition);
+    writer.time(heartbeat.at);
+    writer.time(heartbeat.log_time);
+}
+
+/// Reads a `Heartbeat`.
+pub(crate) fn read_heartbeat(slots: &mut Slots<'_>) -> Read<Heartbeat> {
+    Ok(Heartbeat { partition: slots.int(0, i32::MAX)?, at: slots.any_time()?, log_time: slots.any_time()? })
+}
+
+/// Writes an `Alert`.
+pub(crate) fn write_alert<W: FieldWriter>(alert: &Alert, writer: &mut W) {
+    writer.text(&alert.alert_id);
+    write_scope(&alert.scope, writer);
+    writer.text(alert.kind.name());
+    writer.int(alert.level);
+    writer.int(alert.previous_level);
+    sum(writer, alert.used);
+    writer.opt(alert.allowance, sum);
+    writer.time(alert.period_start);
+    writer.time(alert.at);
+}
+
+/// Writes a `PurchaseRequested`.
+pub(crate) fn write_purchase<W: FieldWriter>(purchase: &PurchaseRequested, writer: &mut W) {
+    writer.text(&purchase.purchase_id);
+    writer.text(&purchase.org_id);
+    writer.time(purchase.period_start);
+    writer.int(purchase.ordinal);
+    writer.credits(purchase.credits);
+    writer.time(purchase.requested_at);
+}

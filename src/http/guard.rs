@@ -1,0 +1,71 @@
+//! What every request passes: the Host check, the deadline, and the request's metric.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use super::problem::Problem;
+use super::{ApiState, REQUEST_MAX};
+
+/// Runs a request within its bounds.
+pub async fn guard(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().clone();
+    // The pattern, never the path: a label must have few values.
+    let route = request.extensions().get::<MatchedPath>().map_or("other".to_owned(), |path| path.as_str().to_owned());
+    let mut response = match check_host(&request) {
+        Err(problem) => problem.into_response(),
+        Ok(()) => tokio::time::timeout(REQUEST_MAX, next.run(request)).await.unwrap_or_else(|_| {
+            let detail = format!(
+                "no answer within {} s: ask for less (a coarser bucket, a shorter range) or when fewer others ask",
+                REQUEST_MAX.as_secs()
+            );
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5).into_response()
+        }),
+    };
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    state.telemetry.http(method.as_str(), &route, response.status().as_u16(), began.elapsed());
+    response
+}
+
+/// A page of another site can have its own name resolve to loopback, but the browser then sends that name as Host.
+fn check_host(request: &Request) -> Result<(), Problem> {
+    if !request.uri().path().starts_with("/v1") {
+        return Ok(());
+    }
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if is_loopback(host) {
+        return Ok(());
+    }
+    let detail = format!("Host `{host}` is not loopback; ask for http://127.0.0.1 or http://localhost with the port");
+    Err(Problem::new(StatusCode::FORBIDDEN, detail))
+}
+
+/// Whether a Host header names loopback, whatever its port.
+fn is_loopback(host: &str) -> bool {
+    let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((name, port)) => (name, port),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let port_is_one = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    let ip_is_loopback = name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    port_is_one && (name.eq_ignore_ascii_case("localhost") || ip_is_loopback)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_hosts_are_answered() {
+        for good in ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "127.0.0.1"] {
+            assert!(is_loopback(good), "{good}");
+        }
+        for bad in ["", "evil.example", "127.0.0.1.evil.example:80", "localhost:x", "10.0.0.1", "[::2]", "127.0.0.1:80:"] {
+            assert!(!is_loopback(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `/v1/orgs`, and what of one org needs no plan: summary, decisions, policy.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
+
+use crate::query::page::{self, PAGE_SIZE_MAX};
+use crate::query::params::{check_names, hash};
+
+use super::problem::Problem;
+use super::usage::{not_modified, tagged};
+use super::{ApiState, Org, Params, dto};
+
+/// Orgs of a page when nothing is asked for.
+const ORGS_PAGE: usize = 100;
+
+/// `/v1/orgs`: the orgs of this instance's partitions, by id.
+pub async fn list(State(state): State<ApiState>, Params(raw): Params) -> Result<Response, Problem> {
+    check_names(&raw, &["page_size", "page_token"], &[])?;
+    let get = |name| raw.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let page_size = page::size(get("page_size").as_deref(), ORGS_PAGE)?.min(PAGE_SIZE_MAX / 10);
+    let page_token = get("page_token").filter(|token| !token.is_empty());
+    let page = state.ask(move |query| query.orgs(page_size, page_token.as_deref())).await?;
+    let orgs: Vec<_> = page
+        .orgs
+        .iter()
+        .map(|org| {
+            let level = org.decision.as_ref().map(|decision| &decision.level);
+            json!({
+                "org_id": org.org_id,
+                "plan": org.plan,
+                "action": level.map(|level| level.action.name()),
+                "reason": level.map(|level| level.reason.name()),
+                "level": level.map(|level| level.level),
+                "partition": org.partition,
+            })
+        })
+        .collect();
+    let body = json!({"orgs": orgs, "next_page_token": page.next_page_token, "partitions": page.partitions});
+    Ok(Json(body).into_response())
+}
+
+/// `/v1/orgs/{org}`: its running period in numbers.
+pub async fn summary(
+    State(state): State<ApiState>,
+    Org(org): Org,
+    Params(raw): Params,
+) -> Result<Response, Problem> {
+    check_names(&raw, &[], &[])?;
+    let answer = state.ask(move |query| query.summary(&org)).await?;
+    Ok(Json(dto::summary(&answer)).into_response())
+}
+
+/// `/v1/orgs/{org}/decisions`: the last published one of each scope.
+pub async fn decisions(
+    State(state): State<ApiState>,
+    Org(org): Org,
+    headers: HeaderMap,
+    Params(raw): Params,
+) -> Result<Response, Problem> {
+    check_names(&raw, &[], &[])?;
+    let answer = state.ask(move |query| query.decisions(&org)).await?;
+    let decisions: Vec<_> = answer.decisions.iter().map(dto::decision).collect();
+    let body = json!({ "decisions": decisions });
+    // They are small: their own bytes name them, whatever changed them (a record, a policy, time).
+    let etag = format!("W/\"{:016x}\"", hash([body.to_string().as_bytes()]));
+    if not_modified(&headers, &etag) {
+        return Ok(tagged(axum::http::StatusCode::NOT_MODIFIED.into_response(), &etag));
+    }
+    Ok(tagged(Json(dto::with_standing(body, &answer.standing)).into_response(), &etag))
+}
+
+/// `/v1/orgs/{org}/policy`: the policy in force, its offset, and every policy there is, earliest first. A null policy
+/// means that `limits.default` holds.
+pub async fn policy(
+    State(state): State<ApiState>,
+    Org(org): Org,
+    Params(raw): Params,
+) -> Result<Response, Problem> {
+    check_names(&raw, &[], &[])?;
+    let answer = state.ask(move |query| query.policy(&org)).await?;
+    let in_force = answer.history.in_force(answer.now);
+    let next = answer.history.next_change_after(answer.now);
+    let history: Vec<_> = answer
+        .history
+        .iter()
+        .map(|(offset, policy)| json!({"offset": offset, "policy": dto::policy(policy)}))
+        .collect();
+    let body = json!({
+        "policy": in_force.map(|(_, policy)| dto::policy(policy)),
+        "offset": in_force.map(|(offset, _)| offset),
+        "next_change_at": next.map(|at| at.to_string()),
+        "history": history,
+    });
+    Ok(Json(dto::with_standing(body, &answer.standing)).into_response())
+}

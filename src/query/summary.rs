@@ -1,0 +1,103 @@
+//! An org's summary: its running period's usage from the rows, its terms, and what `domain::summary` makes of both.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::tz::TimeZone;
+
+use crate::domain::credits::CreditSum;
+use crate::domain::decide::{InForce, in_force};
+use crate::domain::decision::LimitDecision;
+use crate::domain::dimension::Dimension;
+use crate::domain::summary::{Summary, Usage, summarise};
+use crate::domain::tally::{Field, Tally};
+use crate::domain::terms::OrgPolicy;
+use crate::domain::time::{Day, Hour};
+use crate::store::StoreSnapshot;
+
+use super::bucket::Bucket;
+use super::plan::plan;
+use super::{Query, QueryError, Standing};
+
+/// An org's summary.
+#[derive(Clone, Debug)]
+pub struct SummaryAnswer {
+    /// The org.
+    pub org_id: String,
+    /// The policy that binds it, its own or that of `limits.default`; `None` when no policy does.
+    pub policy: Option<OrgPolicy>,
+    /// The numbers of its running period.
+    pub summary: Summary,
+    /// The last published decision on the org itself.
+    pub decision: Option<LimitDecision>,
+    /// How fresh the answer is.
+    pub standing: Standing,
+}
+
+impl Query {
+    /// An org's running period in numbers.
+    ///
+    /// # Errors
+    /// When the org is not known here or the store cannot be read.
+    pub fn summary(&self, org: &str) -> Result<SummaryAnswer, QueryError> {
+        let (snapshot, standing) = self.open(org)?;
+        self.known(&snapshot, org, standing.partition)?;
+        let history = snapshot.policies(org)?;
+        let now = self.clock.now();
+        let period = self.period(&history, now);
+        let terms = in_force(Some(&history), &self.default, now);
+
+        // Cut by UTC days, so that each is told apart and only the period's own hours of the first and last count.
+        let edges = Bucket::Day.cut(&TimeZone::UTC, period.start, period.end, &|_| period.end)?;
+        let mut days: BTreeMap<Day, CreditSum> = BTreeMap::new();
+        read(&snapshot, org, &[], &edges, &mut |hour, _, tally| {
+            *days.entry(hour.day()).or_default() += tally.credits();
+        })?;
+        let days: Vec<_> = days.into_iter().collect();
+
+        let usage = Usage {
+            terms,
+            period,
+            used: days.iter().fold(CreditSum::ZERO, |sum, (_, credits)| sum + *credits),
+            days: &days,
+            active_products: active_products(&snapshot, org, &[period.start, period.end])?,
+            now,
+        };
+        let policy = match terms {
+            InForce::Policy(_, policy) => Some(policy.clone()),
+            InForce::Nothing | InForce::Block => None,
+        };
+        let decision = snapshot.decisions(org)?.into_iter().find(|decision| decision.scope.budget.is_none());
+        Ok(SummaryAnswer { org_id: org.to_owned(), policy, summary: summarise(&usage), decision, standing })
+    }
+}
+
+/// How many products have events in the range; 0 when no view tells products apart.
+fn active_products(snapshot: &StoreSnapshot, org: &str, range: &[Hour]) -> Result<u64, QueryError> {
+    let mut events: HashMap<Option<String>, i128> = HashMap::new();
+    let read = read(snapshot, org, &[Dimension::Product], range, &mut |_, value, tally| {
+        *events.entry(value.map(str::to_owned)).or_default() += tally.sum(Field::EVENTS);
+    });
+    match read {
+        Ok(()) => Ok(events.values().filter(|events| **events > 0).count() as u64),
+        Err(QueryError::NeedsView { .. }) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Each planned row between the edges: its first hour, the value of the one dimension asked for, and its tally.
+fn read(
+    snapshot: &StoreSnapshot,
+    org: &str,
+    dimensions: &[Dimension],
+    edges: &[Hour],
+    each: &mut dyn FnMut(Hour, Option<&str>, &Tally),
+) -> Result<(), QueryError> {
+    for stretch in plan(snapshot.views(), dimensions, edges)? {
+        let view = &snapshot.views()[usize::from(stretch.view)];
+        let column = view.dimensions.iter().position(|dimension| dimensions.contains(dimension));
+        snapshot.rows(stretch.view, org, stretch.rows, &mut |number, values, tally| {
+            each(stretch.size.first_hour(number), column.and_then(|column| values[column]), tally);
+        })?;
+    }
+    Ok(())
+}
