@@ -179,10 +179,11 @@ fn thresholds(slots: &mut Slots<'_>) -> Read<Vec<i32>> {
 
 fn time_zone(slots: &mut Slots<'_>) -> Read<String> {
     let Some(name) = slots.opt_text(VALUE_BYTES_MAX)? else { return Ok("UTC".to_owned()) };
-    match jiff::tz::TimeZone::get(&name) {
-        Ok(_) => Ok(name.into_owned()),
-        Err(_) => Err(slots.fault(Reason::BadField, format!("is {name:?}, no IANA time zone"))),
+    // The same database as periods are made with, whatever the machine has.
+    if crate::domain::period::time_zone(&name).is_none() {
+        return Err(slots.fault(Reason::BadField, format!("is {name:?}, no IANA time zone")));
     }
+    Ok(name.into_owned())
 }
 
 fn auto_purchase(slots: &mut Slots<'_>) -> Read<Option<AutoPurchase>> {

@@ -7,7 +7,6 @@
 //!
 //! The fold knows no terms, no clock and no randomness (Law 2): rows depend on records alone, in log order.
 
-
 use super::content::{Content, Values};
 use super::credits::CreditSum;
 use super::dimension::Dimension;

@@ -115,10 +115,10 @@ impl KafkaSource {
                     )));
                 }
             }
-            if let Some(rebalance) = self.member.context().next_rebalance() {
-                if self.concerns_us(&rebalance)? {
-                    return Ok(Some(rebalance));
-                }
+            if let Some(rebalance) = self.member.context().next_rebalance()
+                && self.concerns_us(&rebalance)?
+            {
+                return Ok(Some(rebalance));
             }
         }
         Ok(None)
