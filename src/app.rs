@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
-use crate::codec::{Decoder, Encoder, OutputEncoding, SchemaRegistry};
+use crate::codec::{Decoder, Encoder, SchemaRegistry};
 use crate::config::{self, ConfigError, Settings};
 use crate::http::{self, ApiState, HttpError};
 use crate::kafka::{self, KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper};
@@ -100,27 +100,6 @@ pub struct App {
     http_stop: tokio::sync::oneshot::Sender<()>,
 }
 
-/// Kafka's settings as the room `kafka` takes them.
-#[must_use]
-pub fn kafka_settings(config: &config::Kafka) -> KafkaSettings {
-    let topics = &config.topics;
-    KafkaSettings {
-        bootstrap_servers: config.bootstrap_servers.clone(),
-        group_id: config.group_id.clone(),
-        client: config.client.0.clone(),
-        topics: kafka::Topics {
-            usage: topics.usage.clone(),
-            policies: topics.policies.clone(),
-            decisions: topics.decisions.clone(),
-            alerts: topics.alerts.clone(),
-            purchases: topics.purchases.clone(),
-            dead_letters: topics.dead_letters.clone(),
-        },
-        partitions: config.partitions,
-        replication_factor: config.replication_factor,
-    }
-}
-
 /// The registry's client, where one is set.
 ///
 /// # Errors
@@ -153,7 +132,7 @@ fn check_topics(settings: &Settings, kafka: &KafkaSettings) -> Result<(), AppErr
     if told.is_empty() {
         return Ok(());
     }
-    if settings.kafka.accept_topic_settings && !missing {
+    if settings.accept_topic_settings && !missing {
         for problem in told {
             tracing::warn!("accepted by kafka.accept_topic_settings: {problem}");
         }
@@ -168,7 +147,7 @@ impl App {
     /// # Errors
     /// When anything it needs is missing; nothing is left running then.
     pub fn start(settings: &Settings, wiring: Wiring) -> Result<Self, AppError> {
-        let kafka = kafka_settings(&settings.kafka);
+        let kafka = settings.kafka.clone();
         let default_terms = settings.default_terms()?.clone();
         http::check_listen(settings.http.listen)?;
         kafka.check()?;
@@ -222,7 +201,7 @@ impl App {
             let id = format!("{}/{client_id}", kafka.group_id);
             let source = KafkaSource::new(&kafka, &client_id, BATCH_RECORDS_MAX, wiring.offsets.clone())?;
             let sink = KafkaSink::new(&kafka, &client_id, &id, wiring.offsets.clone())?;
-            let codec = (Decoder::new(registry.clone()), Encoder::new(encoding(settings), registry.clone()));
+            let codec = (Decoder::new(registry.clone()), Encoder::new(settings.output_encoding, registry.clone()));
             let opener = opener.clone();
             let open = Box::new(move |partition| opener.open(partition));
             let shared = shared.clone();
@@ -334,14 +313,6 @@ struct Opener {
 impl Opener {
     fn open(&self, partition: i32) -> Result<Store, StoreError> {
         Store::create_or_open(&self.dir, partition, &self.fold, &self.memory)
-    }
-}
-
-fn encoding(settings: &Settings) -> OutputEncoding {
-    match settings.kafka.output_encoding {
-        config::OutputEncoding::Json => OutputEncoding::Json,
-        config::OutputEncoding::Registry => OutputEncoding::Registry,
-        config::OutputEncoding::SingleObject => OutputEncoding::SingleObject,
     }
 }
 

@@ -1,7 +1,129 @@
-//! The command line.
+//! The command line: arguments in, one command done, an exit code out. Each command has a file of its own; this one
+//! only reads the arguments and the settings and says how it went.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage or config error. Answers go to standard output, all else to standard error.
 
 mod catalogue;
+mod check_config;
+pub mod dev;
 pub mod generator;
+mod policy;
+mod produce;
 pub mod query;
+mod rebuild;
 pub mod run;
 pub mod table;
+mod topics;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::codec::terms_document::DocumentError;
+use crate::config::{self, ConfigError, Settings};
+use crate::telemetry::log;
+
+/// Exact views, limits and decisions for AI credits, from a Kafka log
+#[derive(Debug, Parser)]
+#[command(name = "tallyman", version, max_term_width = 100)]
+struct Cli {
+    /// The config file [default: the one that TALLYMAN_CONFIG names, else none]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Fold usage and publish decisions, until SIGTERM
+    Run(run::RunArgs),
+    /// Watch it work: an embedded broker, sample organisations and live traffic, nothing to install
+    Dev(dev::DevArgs),
+    /// Make the topics
+    #[command(subcommand)]
+    Topics(topics::TopicsCommand),
+    /// Write or read what organisations may use
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Write believable usage: a load generator
+    Produce(produce::ProduceArgs),
+    /// Ask a running instance about an organisation
+    Query(query::QueryArgs),
+    /// Show the settings in effect and where each came from
+    CheckConfig(check_config::CheckConfigArgs),
+    /// Delete stores, so that the next run folds the log anew
+    Rebuild(rebuild::RebuildArgs),
+}
+
+/// A wrong argument or document: the process ends with 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Reads the process's arguments, does what they say and tells how it went.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match done(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tallyman: {error}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn done(cli: Cli) -> anyhow::Result<()> {
+    let settings = config::load(cli.config.as_deref())?;
+    // `run` and `dev` tell what they do; from the other commands a person hears what went wrong.
+    let level =
+        if matches!(cli.command, Command::Run(_) | Command::Dev(_)) { &*settings.log.level } else { "warn" };
+    log::init(level, settings.log.format)?;
+    let out = &mut io::stdout().lock();
+    match cli.command {
+        Command::Run(args) => run::run(&settings, &args),
+        Command::Dev(args) => dev::run(&settings, &args),
+        Command::Topics(command) => topics::run(&settings, &command, out),
+        Command::Policy(command) => policy::run(&settings, &command, out),
+        Command::Produce(args) => produce::run(&settings, &args, out),
+        Command::Query(args) => Ok(query::run(&args, &base_url(&settings), out)?),
+        Command::CheckConfig(args) => check_config::run(&settings, &args, out),
+        Command::Rebuild(args) => rebuild::run(&settings, &args, out),
+    }
+}
+
+/// Where a running instance of these settings answers.
+fn base_url(settings: &Settings) -> String {
+    format!("http://{}", settings.http.listen)
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let wrong_usage = error.is::<ConfigError>() || error.is::<Usage>() || error.is::<DocumentError>();
+    match error.downcast_ref::<query::AskError>() {
+        Some(error) => error.exit_code(),
+        None if wrong_usage => 2,
+        None => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_every_command_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_2_and_failure_with_1() {
+        assert_eq!(exit_code(&Usage("x".into()).into()), 2);
+        assert_eq!(exit_code(&ConfigError::NoDefaultLimits.into()), 2);
+        assert_eq!(exit_code(&anyhow::anyhow!("broker gone")), 1);
+    }
+}

@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use entries::Origin;
+pub use units::duration;
 
+use crate::codec::OutputEncoding;
 use crate::domain::terms::DefaultTerms;
 use crate::domain::view::View;
 use crate::kafka::KafkaSettings;
@@ -68,18 +70,6 @@ fn is_secret(name: &str) -> bool {
     ["password", "secret", "key.pem", "ssl_key", "oauthbearer.config", "token"]
         .iter()
         .any(|part| name.contains(part))
-}
-
-/// `kafka.output_encoding`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OutputEncoding {
-    /// Plain JSON.
-    #[default]
-    Json,
-    /// Confluent framing with ids of the registry.
-    Registry,
-    /// Avro single-object encoding.
-    SingleObject,
 }
 
 /// `[registry]`.

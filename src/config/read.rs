@@ -7,9 +7,8 @@ use std::path::PathBuf;
 
 use super::reader::Reader;
 use super::units::{Parsed, duration, number, one_of, size, switch, text};
-use super::{
-    ConfigError, Http, Log, Origin, OutputEncoding, Registry, Settings, Store, TimeBounds, is_secret, limits,
-};
+use super::{ConfigError, Http, Log, Origin, Registry, Settings, Store, TimeBounds, is_secret, limits};
+use crate::codec::OutputEncoding;
 use crate::domain::dimension::Dimension;
 use crate::domain::time::BucketSize;
 use crate::domain::view::{self, View};

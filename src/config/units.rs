@@ -45,7 +45,10 @@ fn split_unit(raw: &str) -> Option<(u64, &str)> {
 }
 
 /// A whole number and a unit, above zero: `500ms`, `30s`, `5m`, `24h`, `90d`.
-pub(super) fn duration(raw: &str) -> Parsed<Duration> {
+///
+/// # Errors
+/// What the text must be, where it is none.
+pub fn duration(raw: &str) -> Result<Duration, String> {
     let millis = split_unit(raw).and_then(|(count, unit)| {
         let unit_millis: u64 = match unit {
             "ms" => 1,

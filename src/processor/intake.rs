@@ -75,7 +75,8 @@ pub fn judge<'a, E: From<DecodeError>>(
     seen: impl FnOnce(IdKey) -> Result<Option<Seen>, E>,
 ) -> Result<Verdict<'a>, E> {
     let Some(value) = record.value else {
-        let reject = Reject::new(Reason::Undecodable, "the record has no value; send a UsageEvent, not a tombstone");
+        let reject =
+            Reject::new(Reason::Undecodable, "the record has no value; send a UsageEvent, not a tombstone");
         return Ok(Verdict::DeadLetter(reject));
     };
     let event = match decoder.usage(value) {

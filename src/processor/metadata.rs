@@ -24,7 +24,9 @@ impl fmt::Display for CommitMetadata {
 
 /// The metadata was written by something else.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the committed offset's metadata {0:?} was not written by tallyman; is the group id used by another program?")]
+#[error(
+    "the committed offset's metadata {0:?} was not written by tallyman; is the group id used by another program?"
+)]
 pub struct ForeignMetadata(pub String);
 
 impl FromStr for CommitMetadata {
@@ -58,8 +60,11 @@ mod tests {
 
     #[test]
     fn metadata_is_read_back_and_foreign_metadata_is_told() {
-        let metadata =
-            CommitMetadata { transactions: 7, policies: 12, transactional_id: "tallyman/127.0.0.1:80/x 1/0".into() };
+        let metadata = CommitMetadata {
+            transactions: 7,
+            policies: 12,
+            transactional_id: "tallyman/127.0.0.1:80/x 1/0".into(),
+        };
         assert_eq!(metadata.to_string().parse(), Ok(metadata));
         assert!("".parse::<CommitMetadata>().is_err());
         assert!("tallyman1 x 1 t".parse::<CommitMetadata>().is_err());

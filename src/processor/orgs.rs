@@ -233,7 +233,12 @@ impl Orgs {
             }
             let judged = decide_for(state, law);
             let previous = state.published.as_ref();
-            set_timer(&mut self.timers, state.timer.replace(judged.level.valid_until), judged.level.valid_until, place);
+            set_timer(
+                &mut self.timers,
+                state.timer.replace(judged.level.valid_until),
+                judged.level.valid_until,
+                place,
+            );
             if previous.is_some_and(|published| published.level == judged.level) {
                 continue;
             }

@@ -67,7 +67,10 @@ pub fn start_of(survey: Survey, adopt: Option<AdoptFrom>) -> Result<Recovered, H
     }
     let metadata = match committed {
         Some(committed) => Some(
-            committed.metadata.parse::<CommitMetadata>().map_err(|error| Halt::new("offset_foreign", error.to_string()))?,
+            committed
+                .metadata
+                .parse::<CommitMetadata>()
+                .map_err(|error| Halt::new("offset_foreign", error.to_string()))?,
         ),
         None => None,
     };
@@ -78,33 +81,45 @@ pub fn start_of(survey: Survey, adopt: Option<AdoptFrom>) -> Result<Recovered, H
         (None, None) if stored.is_none() && !survey.has_control => low,
         (None, None) => {
             let beside = if stored.is_some() { "the store has a position" } else { "decisions were published" };
-            return Err(Halt::new("offset_missing", format!(
-                "partition {partition}: the group has no committed offset but {beside}: committed offsets of an idle \
+            return Err(Halt::new(
+                "offset_missing",
+                format!(
+                    "partition {partition}: the group has no committed offset but {beside}: committed offsets of an idle \
                  group expire. Run `tallyman run --adopt-from store` if what follows the store's position was never \
                  published, or `--adopt-from end` if all that the log holds was",
-            )));
+                ),
+            ));
         }
     };
     let position = stored.as_ref().map_or(low, |stored| stored.position);
     if published_through < low {
-        return Err(Halt::new("log_truncated", format!(
-            "partition {partition}: the log begins at offset {low}, and records from {published_through} on were \
+        return Err(Halt::new(
+            "log_truncated",
+            format!(
+                "partition {partition}: the log begins at offset {low}, and records from {published_through} on were \
              never folded; restore the log, or accept the loss with `tallyman rebuild` and `--adopt-from end` after \
              deleting the group's offsets",
-        )));
+            ),
+        ));
     }
     if published_through > high {
-        return Err(Halt::new("log_changed", format!(
-            "partition {partition}: offset {published_through} is committed but the log ends at {high}: it was cut \
+        return Err(Halt::new(
+            "log_changed",
+            format!(
+                "partition {partition}: offset {published_through} is committed but the log ends at {high}: it was cut \
              or is another topic. Point to the right cluster, or use another `kafka.group_id`",
-        )));
+            ),
+        ));
     }
     if position > published_through {
-        return Err(Halt::new("store_ahead", format!(
-            "partition {partition}: the store stands at {position}, past the committed offset {published_through}: \
+        return Err(Halt::new(
+            "store_ahead",
+            format!(
+                "partition {partition}: the store stands at {position}, past the committed offset {published_through}: \
              the group's offsets were reset, or the store is another group's. `tallyman rebuild --partition \
              {partition}` builds it from the log again",
-        )));
+            ),
+        ));
     }
     let meta = survey.stored.clone().unwrap_or_else(|| TaskMeta {
         position: low,
@@ -130,39 +145,54 @@ fn check_store(survey: &Survey, stored: &TaskMeta) -> Result<(), Halt> {
     let Survey { partition, range, .. } = survey;
     let rebuild = format!("`tallyman rebuild --partition {partition}` builds it from the log again");
     if stored.cluster_id != survey.cluster_id {
-        return Err(Halt::new("other_cluster", format!(
-            "partition {partition}: the store was built from cluster {}, this is {}; point to the right cluster, or \
+        return Err(Halt::new(
+            "other_cluster",
+            format!(
+                "partition {partition}: the store was built from cluster {}, this is {}; point to the right cluster, or \
              {rebuild}",
-            stored.cluster_id, survey.cluster_id
-        )));
+                stored.cluster_id, survey.cluster_id
+            ),
+        ));
     }
     if stored.partitions != survey.partitions {
-        return Err(Halt::new("partitions_changed", format!(
-            "partition {partition}: the usage topic had {} partitions and has {} now; orgs would change their \
+        return Err(Halt::new(
+            "partitions_changed",
+            format!(
+                "partition {partition}: the usage topic had {} partitions and has {} now; orgs would change their \
              partition. Restore the partition count, or migrate to a new topic",
-            stored.partitions, survey.partitions
-        )));
+                stored.partitions, survey.partitions
+            ),
+        ));
     }
     if stored.position < range.low {
-        return Err(Halt::new("log_truncated", format!(
-            "partition {partition}: the store stands at offset {} and the log begins at {}: records between were \
+        return Err(Halt::new(
+            "log_truncated",
+            format!(
+                "partition {partition}: the store stands at offset {} and the log begins at {}: records between were \
              never folded. Restore the log or a newer store; {rebuild}, without what is gone",
-            stored.position, range.low
-        )));
+                stored.position, range.low
+            ),
+        ));
     }
     if stored.position > range.high {
-        return Err(Halt::new("log_changed", format!(
-            "partition {partition}: the store stands at offset {} and the log ends at {}: it was cut or is another \
+        return Err(Halt::new(
+            "log_changed",
+            format!(
+                "partition {partition}: the store stands at offset {} and the log ends at {}: it was cut or is another \
              topic. If this log is the right one, {rebuild}",
-            stored.position, range.high
-        )));
+                stored.position, range.high
+            ),
+        ));
     }
     match stored.last_record {
-        Some(last) if last.offset >= range.low && survey.mark != Some(last) => Err(Halt::new("log_changed", format!(
-            "partition {partition}: the record at offset {} is not the one that was folded: the log was cut and grew \
+        Some(last) if last.offset >= range.low && survey.mark != Some(last) => Err(Halt::new(
+            "log_changed",
+            format!(
+                "partition {partition}: the record at offset {} is not the one that was folded: the log was cut and grew \
              again, or is another topic. If this log is the right one, {rebuild}",
-            last.offset
-        ))),
+                last.offset
+            ),
+        )),
         _ => Ok(()),
     }
 }
@@ -205,7 +235,9 @@ pub fn survey<S: Source, K: Sink>(
         let last = stored.as_ref().and_then(|stored| stored.last_record);
         let range = source.range(*partition)?;
         let mark = match last {
-            Some(last) if (range.low..range.high).contains(&last.offset) => source.record_mark(*partition, last.offset)?,
+            Some(last) if (range.low..range.high).contains(&last.offset) => {
+                source.record_mark(*partition, last.offset)?
+            }
             _ => None,
         };
         surveys.push(Survey {

@@ -260,7 +260,12 @@ impl Task {
                     if !muted {
                         let topic = &self.settings.usage_topic;
                         self.outbox.push(letters::forward(
-                            OutputTopic::Usage, topic, &record, headers, home, &org,
+                            OutputTopic::Usage,
+                            topic,
+                            &record,
+                            headers,
+                            home,
+                            &org,
                         ));
                     }
                 }

@@ -13,9 +13,7 @@ use crate::codec::{Decoder, Encoder};
 use crate::store::{Shelf, Store, StoreError};
 use crate::telemetry::{Health, Moved, TaskState, Telemetry};
 
-use super::ports::{
-    Accepted, Polled, PortError, Rebalance, RecordBatch, Sink, Source, Start, TransactError,
-};
+use super::ports::{Accepted, Polled, PortError, Rebalance, RecordBatch, Sink, Source, Start, TransactError};
 use super::recovery::{self, Halt};
 use super::settings::{DECISIONS_PER_TURN_MAX, HEARTBEAT_INTERVAL, UNAVAILABLE_WAIT, WorkerSettings};
 use super::task::{Task, TaskError};
@@ -151,7 +149,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             }
         }
         for &(partition, end) in batch.ends() {
-            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held.contains(&partition)) {
+            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held.contains(&partition))
+            {
                 task.reached(end);
             }
         }
@@ -160,9 +159,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// Folds one partition's records of a batch; false when the task could not take them all.
     fn fold(&mut self, partition: i32, batch: &S::Batch, run: Range<usize>) -> bool {
         let Some(Slot::Running(task)) = self.slots.get_mut(&partition) else { return false };
-        let live = task.mute_ends_at().map_or(run.start, |end| {
-            run.clone().find(|&place| batch.get(place).offset >= end).unwrap_or(run.end)
-        });
+        let live = task
+            .mute_ends_at()
+            .map_or(run.start, |end| run.clone().find(|&place| batch.get(place).offset >= end).unwrap_or(run.end));
         for (part, is_live) in [(run.start..live, false), (live..run.end, true)] {
             if part.is_empty() {
                 continue;
@@ -195,7 +194,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             }
         }
         for &(partition, end) in batch.ends() {
-            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held.contains(&partition)) {
+            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held.contains(&partition))
+            {
                 task.reached_policies(end);
             }
         }
@@ -221,8 +221,12 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     }
 
     fn resume_waiting(&mut self) {
-        let due: Vec<i32> =
-            self.waiting.iter().filter(|(_, due)| **due <= Instant::now()).map(|(&partition, _)| partition).collect();
+        let due: Vec<i32> = self
+            .waiting
+            .iter()
+            .filter(|(_, due)| **due <= Instant::now())
+            .map(|(&partition, _)| partition)
+            .collect();
         for partition in due {
             self.waiting.remove(&partition);
             let Some(Slot::Running(task)) = self.slots.get(&partition) else { continue };

@@ -23,4 +23,4 @@ pub use error::StoreError;
 pub use memory::StoreMemory;
 pub use reader::{StoreReader, StoreSnapshot};
 pub use shelf::Shelf;
-pub use task_store::{Store, StoreStats, destroy};
+pub use task_store::{Store, StoreStats, destroy, partitions};

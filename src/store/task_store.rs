@@ -68,6 +68,25 @@ fn directory(dir: &Path, partition: i32) -> PathBuf {
     dir.join(format!("p{partition}"))
 }
 
+/// The partitions that have a store below `dir`, ascending. No directory is no store.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn partitions(dir: &Path) -> Result<Vec<i32>, StoreError> {
+    let failed = |error: io::Error| StoreError::Io { path: dir.to_owned(), problem: error.to_string() };
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        found.extend(name.to_str().and_then(|name| name.strip_prefix('p')?.parse::<i32>().ok()));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
 /// Deletes the store of a partition, so that the next start folds its log anew. No store is no error.
 ///
 /// # Errors

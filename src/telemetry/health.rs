@@ -95,6 +95,12 @@ impl Health {
         self.with(|state| state.tasks.remove(&partition));
     }
 
+    /// Whether an owned partition stands at its log's end.
+    #[must_use]
+    pub fn has_caught_up(&self, partition: i32) -> bool {
+        self.with(|state| state.tasks.get(&partition) == Some(&TaskState::CaughtUp))
+    }
+
     /// Every owned partition's state, by number.
     #[must_use]
     pub fn tasks(&self) -> Vec<(i32, TaskState)> {

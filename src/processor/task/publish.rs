@@ -254,7 +254,8 @@ impl Task {
         let mut orgs: Vec<_> = orgs.collect();
         orgs.sort_by_key(|(_, used, _)| std::cmp::Reverse(*used));
         orgs.truncate(self.settings.top_orgs);
-        let orgs = orgs.into_iter().map(|(org, used, allowance)| crate::telemetry::OrgUse { org, used, allowance });
+        let orgs =
+            orgs.into_iter().map(|(org, used, allowance)| crate::telemetry::OrgUse { org, used, allowance });
         telemetry.set_top_orgs(self.partition, orgs.collect());
     }
 }

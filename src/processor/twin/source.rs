@@ -45,7 +45,11 @@ impl TwinSource {
             let records = state.topics.get(&(topic, partition)).map_or([].as_slice(), Vec::as_slice);
             let taken = records.iter().filter(|record| record.offset >= from).take(self.batch_max);
             batch.records.extend(taken.map(|record| (partition, record.clone())));
-            let to = batch.records.last().filter(|(last, _)| *last == partition).map_or(from, |(_, record)| record.offset + 1);
+            let to = batch
+                .records
+                .last()
+                .filter(|(last, _)| *last == partition)
+                .map_or(from, |(_, record)| record.offset + 1);
             next.push((partition, to));
             if to == state.end(topic, partition) {
                 batch.ends.push((partition, to));
@@ -159,10 +163,8 @@ impl Source for TwinSource {
 
     fn record_mark(&mut self, partition: i32, offset: i64) -> Result<Option<RecordMark>, PortError> {
         let state = self.log.lock();
-        let batch = at(&state, partition, offset).map(|record| TwinBatch {
-            records: vec![(partition, record.clone())],
-            ends: Vec::new(),
-        });
+        let batch = at(&state, partition, offset)
+            .map(|record| TwinBatch { records: vec![(partition, record.clone())], ends: Vec::new() });
         Ok(batch.map(|batch| mark_of(&crate::processor::ports::RecordBatch::get(&batch, 0))))
     }
 
