@@ -203,6 +203,19 @@ impl Tally {
         Self { mask: 0, values: Vec::new() }
     }
 
+    /// A tally of the fields in `mask` (bit n is field number n) with one value for each, by field number; `None`
+    /// when their counts differ.
+    #[must_use]
+    pub fn from_parts(mask: u128, values: Vec<i128>) -> Option<Self> {
+        (mask.count_ones() as usize == values.len()).then_some(Self { mask, values })
+    }
+
+    /// The touched fields: bit n is field number n.
+    #[must_use]
+    pub const fn mask(&self) -> u128 {
+        self.mask
+    }
+
     /// Whether nothing was ever added.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

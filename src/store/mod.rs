@@ -1,1 +1,26 @@
-//! Room to be built.
+//! The store: one RocksDB per task, a cache of the fold of its log (Law 1), never the truth.
+//!
+//! The worker owns a [`Store`], fills a [`StoreBatch`] and commits it: rows, ids, terms, levels and the position go in
+//! together or not at all. Questions are asked of a [`StoreSnapshot`], which a [`StoreReader`] from the [`Shelf`] gives.
+//! This room never decides what a row holds, never reads a clock, and is the only one that knows RocksDB.
+//!
+//! Read on: `tables` (files and their tuning), `task_store` (the worker's side), `batch`, `ids` and `id_filter`
+//! (duplicates), `reader` (questions), `shelf` (who may read what).
+
+mod batch;
+mod error;
+mod id_filter;
+mod ids;
+mod memory;
+mod reader;
+mod shelf;
+mod tables;
+mod task_store;
+
+pub use crate::codec::store_values::{FoldSettings, LastRecord, TaskMeta};
+pub use batch::StoreBatch;
+pub use error::StoreError;
+pub use memory::StoreMemory;
+pub use reader::{StoreReader, StoreSnapshot};
+pub use shelf::Shelf;
+pub use task_store::{Store, StoreStats, destroy};

@@ -1,0 +1,276 @@
+//! The store's values: rows, content rows, ids, the fold's settings and the task's position. Each opens with a
+//! version byte; `tests/fixtures/store` keeps bytes of every version, and they must read for ever.
+//!
+//! The same value gives the same bytes, so that two folds of one log can be compared byte by byte (Law 2).
+
+use super::store_bytes::{Reader, StoredError, put_i64, put_i128, put_option, put_text, put_u64};
+use crate::domain::content::{Content, Settled, Values};
+use crate::domain::credits::CreditSum;
+use crate::domain::dedupe::Seen;
+use crate::domain::dimension::Dimension;
+use crate::domain::event::Outcome;
+use crate::domain::tally::Tally;
+use crate::domain::time::{BucketSize, Hour, Timestamp};
+use crate::domain::view::View;
+
+const VERSION: u8 = 1;
+
+/// What the fold was told: another set of settings is another fold, hence a rebuild (Law 2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoldSettings {
+    /// The declared views; a row's view number is a place in this list.
+    pub views: Vec<View>,
+    /// Microseconds of log time during which an id counts as seen.
+    pub dedupe_window: i64,
+    /// Microseconds that an event may lie past its record's time.
+    pub max_future: i64,
+    /// Microseconds that a usage event may lie before its record's time.
+    pub max_age: i64,
+    /// Which rules turn bytes into events.
+    pub codec_version: u32,
+}
+
+/// What identifies the last folded record (Law 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// Kafka's timestamp.
+    pub timestamp: Timestamp,
+    /// CRC-32 of its key and value.
+    pub crc: u32,
+}
+
+/// Where a task stands in its log: written in the same batch as the rows that the log up to there gives (Law 1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskMeta {
+    /// Next usage offset to fold.
+    pub position: i64,
+    /// Next policies offset to take.
+    pub policies_position: i64,
+    /// First usage offset ever folded.
+    pub origin: i64,
+    /// Log time from which the log was whole; `None` when nothing of it was missing at the first start.
+    pub since: Option<Timestamp>,
+    /// Greatest Kafka timestamp folded.
+    pub log_time: Timestamp,
+    /// The record before `position`, if one was folded.
+    pub last_record: Option<LastRecord>,
+    /// The Kafka cluster.
+    pub cluster_id: String,
+    /// Partitions of the usage topic.
+    pub partitions: i32,
+}
+
+/// Appends a row.
+pub fn put_tally(out: &mut Vec<u8>, tally: &Tally) {
+    out.push(VERSION);
+    let mask = tally.mask();
+    // Latency buckets are the upper half: most rows have few of one half or none, so two varints are short.
+    let [low, high] = [mask & u128::from(u64::MAX), mask >> 64];
+    for half in [low, high] {
+        put_u64(out, u64::try_from(half).expect("half of 128 bits"));
+    }
+    for (_, value) in tally.iter() {
+        put_i128(out, value);
+    }
+}
+
+/// Reads a row.
+///
+/// # Errors
+/// When the bytes are none.
+pub fn read_tally(bytes: &[u8]) -> Result<Tally, StoredError> {
+    let mut reader = Reader::versioned("row", bytes, VERSION)?;
+    let mask = u128::from(reader.u64()?) | u128::from(reader.u64()?) << 64;
+    let values = (0..mask.count_ones()).map(|_| reader.i128()).collect::<Result<_, _>>()?;
+    let tally = Tally::from_parts(mask, values).ok_or(reader.wrong("a value is missing"))?;
+    reader.end(tally)
+}
+
+fn put_values(out: &mut Vec<u8>, values: &Values) {
+    let present =
+        |mask: u64, (place, value): (usize, &Option<Box<str>>)| mask | u64::from(value.is_some()) << place;
+    put_u64(out, values.iter().enumerate().fold(0, present));
+    for value in values.iter().flatten() {
+        put_text(out, value);
+    }
+}
+
+fn read_values(reader: &mut Reader<'_>) -> Result<Box<Values>, StoredError> {
+    let mask = reader.u64()?;
+    if mask >> Dimension::COUNT != 0 {
+        return Err(reader.wrong("an unknown dimension"));
+    }
+    let mut values = Box::<Values>::default();
+    for (place, value) in values.iter_mut().enumerate() {
+        if mask >> place & 1 == 1 {
+            *value = Some(reader.text()?.into());
+        }
+    }
+    Ok(values)
+}
+
+fn put_settled(out: &mut Vec<u8>, settled: &Settled) {
+    put_option(out, settled.outcome, |out, outcome| out.push(outcome as u8));
+    put_option(out, settled.rating, |out, rating| out.push(rating));
+    put_option(out, settled.value, put_i128);
+    put_i64(out, settled.hour.0.into());
+    put_values(out, &settled.values);
+    out.push(settled.first_attempt.into());
+}
+
+fn read_settled(reader: &mut Reader<'_>) -> Result<Settled, StoredError> {
+    let outcome = |reader: &mut Reader<'_>| {
+        let number = usize::from(reader.u8()?);
+        Outcome::ALL.get(number).copied().ok_or(reader.wrong("an unknown outcome"))
+    };
+    Ok(Settled {
+        outcome: reader.option(outcome)?,
+        rating: reader.option(Reader::u8)?,
+        value: reader.option(Reader::i128)?,
+        hour: Hour(reader.i32()?),
+        values: read_values(reader)?,
+        first_attempt: reader.bool()?,
+    })
+}
+
+/// Appends a content row.
+pub fn put_content(out: &mut Vec<u8>, content: &Content) {
+    out.push(VERSION);
+    put_i128(out, content.credits.0);
+    put_u64(out, content.events);
+    put_i64(out, content.attempts);
+    put_values(out, &content.values);
+    put_option(out, content.settled.as_ref(), put_settled);
+}
+
+/// Reads a content row.
+///
+/// # Errors
+/// When the bytes are none.
+pub fn read_content(bytes: &[u8]) -> Result<Content, StoredError> {
+    let mut reader = Reader::versioned("content row", bytes, VERSION)?;
+    let content = Content {
+        credits: CreditSum(reader.i128()?),
+        events: reader.u64()?,
+        attempts: reader.i64()?,
+        values: read_values(&mut reader)?,
+        settled: reader.option(read_settled)?,
+    };
+    reader.end(content)
+}
+
+/// An id's value. Of fixed length and without a version byte: there are millions, and the key's kind versions both.
+#[must_use]
+pub fn seen(seen: Seen) -> [u8; 16] {
+    let mut value = [0; 16];
+    value[..8].copy_from_slice(&seen.at.micros().to_be_bytes());
+    value[8..].copy_from_slice(&seen.fingerprint.to_be_bytes());
+    value
+}
+
+/// Reads an id's value.
+///
+/// # Errors
+/// When the bytes are none.
+pub fn read_seen(bytes: &[u8]) -> Result<Seen, StoredError> {
+    let mut reader = Reader::new("seen id", bytes);
+    let at = Timestamp::from_micros(i64::from_be_bytes(reader.array()?));
+    let fingerprint = u64::from_be_bytes(reader.array()?);
+    reader.end(Seen { at, fingerprint })
+}
+
+fn put_view(out: &mut Vec<u8>, view: &View) {
+    put_text(out, &view.name);
+    put_u64(out, view.dimensions.len() as u64);
+    out.extend(view.dimensions.iter().map(|dimension| *dimension as u8));
+    out.push(match view.bucket {
+        BucketSize::Hour => 0,
+        BucketSize::Day => 1,
+    });
+}
+
+fn read_view(reader: &mut Reader<'_>) -> Result<View, StoredError> {
+    let name = reader.text()?.to_owned();
+    let dimensions = reader.list(|reader| {
+        let number = usize::from(reader.u8()?);
+        Dimension::ALL.get(number).copied().ok_or(reader.wrong("an unknown dimension"))
+    })?;
+    let bucket = if reader.bool()? { BucketSize::Day } else { BucketSize::Hour };
+    Ok(View { name, dimensions, bucket })
+}
+
+/// The fold's settings as bytes.
+#[must_use]
+pub fn settings(settings: &FoldSettings) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put_u64(&mut out, settings.views.len() as u64);
+    settings.views.iter().for_each(|view| put_view(&mut out, view));
+    for micros in [settings.dedupe_window, settings.max_future, settings.max_age] {
+        put_i64(&mut out, micros);
+    }
+    put_u64(&mut out, settings.codec_version.into());
+    out
+}
+
+/// Reads the fold's settings.
+///
+/// # Errors
+/// When the bytes are none.
+pub fn read_settings(bytes: &[u8]) -> Result<FoldSettings, StoredError> {
+    let mut reader = Reader::versioned("fold settings", bytes, VERSION)?;
+    let settings = FoldSettings {
+        views: reader.list(read_view)?,
+        dedupe_window: reader.i64()?,
+        max_future: reader.i64()?,
+        max_age: reader.i64()?,
+        codec_version: u32::try_from(reader.u64()?).map_err(|_| reader.wrong("a number is too large"))?,
+    };
+    reader.end(settings)
+}
+
+/// A task's place as bytes.
+#[must_use]
+pub fn task(meta: &TaskMeta) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put_i64(&mut out, meta.position);
+    put_i64(&mut out, meta.policies_position);
+    put_i64(&mut out, meta.origin);
+    put_option(&mut out, meta.since, |out, since| put_i64(out, since.micros()));
+    put_i64(&mut out, meta.log_time.micros());
+    put_option(&mut out, meta.last_record, |out, last| {
+        put_i64(out, last.offset);
+        put_i64(out, last.timestamp.micros());
+        put_u64(out, last.crc.into());
+    });
+    put_text(&mut out, &meta.cluster_id);
+    put_i64(&mut out, meta.partitions.into());
+    out
+}
+
+/// Reads a task's place.
+///
+/// # Errors
+/// When the bytes are none.
+pub fn read_task(bytes: &[u8]) -> Result<TaskMeta, StoredError> {
+    let mut reader = Reader::versioned("task position", bytes, VERSION)?;
+    let time = |reader: &mut Reader<'_>| Ok(Timestamp::from_micros(reader.i64()?));
+    let meta = TaskMeta {
+        position: reader.i64()?,
+        policies_position: reader.i64()?,
+        origin: reader.i64()?,
+        since: reader.option(time)?,
+        log_time: time(&mut reader)?,
+        last_record: reader.option(|reader| {
+            Ok(LastRecord {
+                offset: reader.i64()?,
+                timestamp: time(reader)?,
+                crc: u32::try_from(reader.u64()?).map_err(|_| reader.wrong("a number is too large"))?,
+            })
+        })?,
+        cluster_id: reader.text()?.to_owned(),
+        partitions: reader.i32()?,
+    };
+    reader.end(meta)
+}

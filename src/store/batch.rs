@@ -1,0 +1,125 @@
+//! What one commit writes: encoded as it is put, sorted and handed to RocksDB at once.
+
+use rocksdb::WriteBatch;
+
+use super::tables::{Table, Tables};
+use crate::codec::{store_keys, store_terms, store_values};
+use crate::domain::content::Content;
+use crate::domain::decision::LimitDecision;
+use crate::domain::dedupe::{IdBucket, IdKey, Seen};
+use crate::domain::fold::{ContentKey, RowKey};
+use crate::domain::tally::Tally;
+use crate::domain::terms::TermsRecord;
+
+/// Entries of one table: keys and values one after the other in one buffer.
+#[derive(Default)]
+struct Entries {
+    bytes: Vec<u8>,
+    /// Where a key starts, where its value starts, where that ends.
+    places: Vec<[usize; 3]>,
+}
+
+impl Entries {
+    fn put(&mut self, key: impl FnOnce(&mut Vec<u8>), value: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        key(&mut self.bytes);
+        let middle = self.bytes.len();
+        value(&mut self.bytes);
+        self.places.push([start, middle, self.bytes.len()]);
+    }
+
+    fn write(mut self, tables: &Tables, table: Table, out: &mut WriteBatch) {
+        let bytes = &self.bytes;
+        // Key order makes RocksDB's insert start where the last one ended. Stable: the last put of a key wins.
+        self.places.sort_by(|left, right| bytes[left[0]..left[1]].cmp(&bytes[right[0]..right[1]]));
+        let family = tables.family(table);
+        for [start, middle, end] in self.places {
+            out.put_cf(family, &bytes[start..middle], &bytes[middle..end]);
+        }
+    }
+}
+
+/// Everything that one commit writes to a store, together with the position (Law 1). Of several puts of one key the
+/// last counts.
+#[derive(Default)]
+pub struct StoreBatch {
+    rows: Entries,
+    content: Entries,
+    terms: Entries,
+    ids: Vec<(IdBucket, IdKey, Seen)>,
+    levels: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    expire_before: Option<IdBucket>,
+}
+
+impl StoreBatch {
+    /// Writes a row.
+    pub fn put_row(&mut self, key: &RowKey<'_>, tally: &Tally) {
+        self.rows.put(|out| store_keys::put_row(out, key), |out| store_values::put_tally(out, tally));
+    }
+
+    /// Writes a content row.
+    pub fn put_content(&mut self, key: &ContentKey<'_>, content: &Content) {
+        self.content.put(|out| store_keys::put_content(out, key), |out| store_values::put_content(out, content));
+    }
+
+    /// Writes a seen id.
+    pub fn put_id(&mut self, bucket: IdBucket, id: IdKey, seen: Seen) {
+        self.ids.push((bucket, id, seen));
+    }
+
+    /// Writes the terms record at `offset` of the policies partition.
+    pub fn put_terms(&mut self, offset: i64, record: &TermsRecord) {
+        self.terms.put(
+            |out| store_keys::put_terms(out, record.org_id(), store_terms::kind(record), offset),
+            |out| store_terms::put_terms(out, record),
+        );
+    }
+
+    /// Writes the decision published last for its scope.
+    pub fn put_level(&mut self, decision: &LimitDecision) {
+        let mut value = Vec::with_capacity(160);
+        store_terms::put_decision(&mut value, decision);
+        self.levels.push((store_keys::level(&decision.scope.key()), Some(value)));
+    }
+
+    /// Deletes the decision of that record key.
+    pub fn delete_level(&mut self, decision_key: &str) {
+        self.levels.push((store_keys::level(decision_key), None));
+    }
+
+    /// Drops all ids in buckets below `bucket`, also those put into this batch. The caller keeps to the window: only
+    /// buckets that ended a whole window before the log time of this batch's position may go.
+    pub fn expire_ids_before(&mut self, bucket: IdBucket) {
+        self.expire_before = self.expire_before.max(Some(bucket));
+    }
+
+    /// The ids put, and up to where ids expire; taken before the batch is encoded.
+    pub(super) fn take_ids(&mut self) -> (Vec<(IdBucket, IdKey, Seen)>, Option<IdBucket>) {
+        let mut ids = std::mem::take(&mut self.ids);
+        if let Some(expired) = self.expire_before {
+            ids.retain(|(bucket, ..)| *bucket >= expired);
+        }
+        ids.sort_by_key(|(bucket, id, _)| (*bucket, *id));
+        (ids, self.expire_before)
+    }
+
+    /// Bytes of its entries, to reserve room once.
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = |entries: &Entries| entries.bytes.len() + 12 * entries.places.len();
+        bytes(&self.rows) + bytes(&self.content) + bytes(&self.terms)
+    }
+
+    /// Moves all but the ids into RocksDB's own batch.
+    pub(super) fn write(self, tables: &Tables, out: &mut WriteBatch) {
+        self.rows.write(tables, Table::Rows, out);
+        self.content.write(tables, Table::Content, out);
+        self.terms.write(tables, Table::Terms, out);
+        let family = tables.family(Table::Levels);
+        for (key, value) in self.levels {
+            match value {
+                Some(value) => out.put_cf(family, key, value),
+                None => out.delete_cf(family, key),
+            }
+        }
+    }
+}

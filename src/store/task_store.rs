@@ -1,0 +1,317 @@
+//! A task's store as its worker sees it: opened or created with the fold's settings, read by point look-ups, written
+//! by whole batches that carry the position (Laws 1 and 3), flushed so that a replay stays a matter of seconds.
+
+use std::io::{self, Write};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rocksdb::WriteBatch;
+
+use super::batch::StoreBatch;
+use super::error::{StoreError, differences};
+use super::ids::Ids;
+use super::memory::StoreMemory;
+use super::reader::StoreReader;
+use super::tables::{Table, Tables};
+use crate::codec::store_values::{FoldSettings, TaskMeta};
+use crate::codec::{store_keys, store_values};
+use crate::domain::content::Content;
+use crate::domain::dedupe::{IdBucket, IdKey, Seen};
+use crate::domain::fold::{ContentKey, RowKey, Rows};
+use crate::domain::tally::Tally;
+
+/// After so many records a flush starts by itself, so that a crash costs the replay of at most about twice as many.
+const FLUSH_RECORDS: i64 = 1_000_000;
+/// How long a close waits for readers.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a store takes, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Bytes in write buffers.
+    pub write_buffer_bytes: u64,
+    /// Bytes of id filters.
+    pub filter_bytes: u64,
+    /// Time spent in RocksDB's writes since the store was opened, stalls included.
+    pub write_time: Duration,
+    /// Whether RocksDB slows or stops writes at this moment.
+    pub is_stalled: bool,
+}
+
+/// One task's store. Dropped without [`Store::close`], it may come back at an older position.
+pub struct Store {
+    tables: Arc<Tables>,
+    ids: Ids,
+    partition: i32,
+    meta: Option<TaskMeta>,
+    flushes: Flushes,
+    write_time: Duration,
+}
+
+/// What is on disk and what waits for it.
+#[derive(Default)]
+struct Flushes {
+    /// Position at the last flush that was asked for.
+    asked: i64,
+    /// Ids below this bucket expired in a batch that is not yet known to be on disk.
+    expired: Option<IdBucket>,
+    /// Likewise, and a flush that holds that batch has begun.
+    expiring: Option<IdBucket>,
+}
+
+fn directory(dir: &Path, partition: i32) -> PathBuf {
+    dir.join(format!("p{partition}"))
+}
+
+/// Deletes the store of a partition, so that the next start folds its log anew. No store is no error.
+///
+/// # Errors
+/// When it is open or its files cannot be deleted.
+pub fn destroy(dir: &Path, partition: i32) -> Result<(), StoreError> {
+    let path = directory(dir, partition);
+    if !path.exists() {
+        return Ok(());
+    }
+    // RocksDB's own destroy holds the lock and so refuses while a process has the store open; it leaves other files.
+    rocksdb::DB::destroy(&rocksdb::Options::default(), &path).map_err(|error| StoreError::of(&path, &error))?;
+    match std::fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::Io { path, problem: error.to_string() })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Store {
+    /// Opens the store of `partition` below `dir`, or creates it with `settings`.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherSettings`] when it was folded with others; else when it is damaged, in use, or the disk
+    /// refuses.
+    pub fn create_or_open(
+        dir: &Path,
+        partition: i32,
+        settings: &FoldSettings,
+        memory: &StoreMemory,
+    ) -> Result<Self, StoreError> {
+        let path = directory(dir, partition);
+        std::fs::create_dir_all(&path)
+            .map_err(|error| StoreError::Io { path: path.clone(), problem: error.to_string() })?;
+        let tables = Tables::open(&path, settings, memory)?;
+        match tables.get(Table::Meta, &store_keys::SETTINGS, store_values::read_settings)? {
+            None => {
+                let mut batch = WriteBatch::default();
+                let bytes = store_values::settings(settings);
+                batch.put_cf(tables.family(Table::Meta), store_keys::SETTINGS, bytes);
+                tables.write(batch)?;
+                tables.flush(true)?;
+            }
+            Some(stored) => {
+                if let Some(differences) = differences(&stored, settings) {
+                    return Err(StoreError::OtherSettings { path, differences });
+                }
+            }
+        }
+        let meta = tables.get(Table::Meta, &store_keys::TASK, store_values::read_task)?;
+        let ids = Ids::load(&tables, &memory.filters)?;
+        let asked = meta.as_ref().map_or(0, |meta| meta.position);
+        let flushes = Flushes { asked, ..Flushes::default() };
+        Ok(Self { tables: Arc::new(tables), ids, partition, meta, flushes, write_time: Duration::ZERO })
+    }
+
+    /// The partition.
+    #[must_use]
+    pub const fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Where the task stands; `None` before the first commit.
+    #[must_use]
+    pub const fn meta(&self) -> Option<&TaskMeta> {
+        self.meta.as_ref()
+    }
+
+    /// A handle for questions, from any thread.
+    #[must_use]
+    pub fn reader(&self) -> StoreReader {
+        StoreReader::new(Arc::clone(&self.tables))
+    }
+
+    pub(super) const fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
+    /// What is stored of `id` in the newest of the `live` buckets that hold it. Nearly free for an id never seen.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn find_id(&self, id: IdKey, live: RangeInclusive<IdBucket>) -> Result<Option<Seen>, StoreError> {
+        self.ids.find(&self.tables, id, live)
+    }
+
+    /// Looks up many rows and hands each to `each` with its place in `keys`, in an order of the store's choosing;
+    /// faster than one by one.
+    ///
+    /// # Errors
+    /// When the store cannot be read or holds other bytes than were written.
+    pub fn rows_many(
+        &self,
+        keys: &[RowKey<'_>],
+        mut each: impl FnMut(usize, Option<Tally>),
+    ) -> Result<(), StoreError> {
+        let mut bytes = Vec::with_capacity(keys.len() * 64);
+        let mut places = Vec::with_capacity(keys.len());
+        for (index, key) in keys.iter().enumerate() {
+            let start = bytes.len();
+            store_keys::put_row(&mut bytes, key);
+            places.push((start..bytes.len(), index));
+        }
+        places.sort_by(|left, right| bytes[left.0.clone()].cmp(&bytes[right.0.clone()]));
+        let sorted = places.iter().map(|(place, _)| &bytes[place.clone()]);
+        let values = self.tables.db().batched_multi_get_cf(self.tables.family(Table::Rows), sorted, true);
+        for ((_, index), value) in places.iter().zip(values) {
+            let value = value.map_err(|error| self.tables.error(&error))?;
+            let tally = value.map(|value| store_values::read_tally(&value)).transpose();
+            each(*index, tally.map_err(|error| StoreError::stored(&self.tables.path, error))?);
+        }
+        Ok(())
+    }
+
+    /// An empty batch.
+    #[must_use]
+    pub fn batch(&self) -> StoreBatch {
+        StoreBatch::default()
+    }
+
+    /// Writes a batch and the position that it brings the store to: all of it or nothing (Law 1). The caller has
+    /// published everything below that position (Law 3). After an error the store must be reopened.
+    ///
+    /// # Errors
+    /// When RocksDB cannot write.
+    pub fn commit(&mut self, mut batch: StoreBatch, meta: &TaskMeta) -> Result<(), StoreError> {
+        let (ids, expired) = batch.take_ids();
+        let expired = expired.filter(|bucket| self.ids.any_before(*bucket));
+        let mut out = WriteBatch::with_capacity_bytes(batch.bytes() + 48 * ids.len() + 256);
+        batch.write(&self.tables, &mut out);
+        let family = self.tables.family(Table::Ids);
+        for (bucket, id, seen) in &ids {
+            out.put_cf(family, store_keys::id(*bucket, *id), store_values::seen(*seen));
+        }
+        if let Some(bucket) = expired {
+            out.delete_range_cf(family, store_keys::ids_from(IdBucket(0)), store_keys::ids_from(bucket));
+        }
+        out.put_cf(self.tables.family(Table::Meta), store_keys::TASK, store_values::task(meta));
+
+        let started = Instant::now();
+        self.tables.write(out)?;
+        self.write_time += started.elapsed();
+        for (bucket, id, _) in ids {
+            self.ids.insert(bucket, id);
+        }
+        if let Some(bucket) = expired {
+            self.ids.forget_before(bucket);
+            self.flushes.expired = Some(bucket);
+        }
+        self.meta = Some(meta.clone());
+        self.flush_when_due(meta.position)
+    }
+
+    fn flush_when_due(&mut self, position: i64) -> Result<(), StoreError> {
+        if self.flushes.expiring.is_some() && !self.tables.is_flushing()? {
+            self.delete_expired_files()?;
+        }
+        if position.saturating_sub(self.flushes.asked) < FLUSH_RECORDS {
+            return Ok(());
+        }
+        self.tables.flush(false)?;
+        self.flushes.asked = position;
+        self.flushes.expiring = self.flushes.expired.take().max(self.flushes.expiring);
+        Ok(())
+    }
+
+    /// Gives the space of expired ids back. Only once their expiry is on disk: before that, a crash would bring back a
+    /// position at which they still count (DESIGN.md: ids expire only behind the flushed position).
+    fn delete_expired_files(&mut self) -> Result<(), StoreError> {
+        let Some(bucket) = self.flushes.expiring.take() else { return Ok(()) };
+        let (from, to) = (store_keys::ids_from(IdBucket(0)), store_keys::ids_from(bucket));
+        let deleted = self.tables.db().delete_file_in_range_cf(self.tables.family(Table::Ids), from, to);
+        deleted.map_err(|error| self.tables.error(&error))
+    }
+
+    /// Brings everything committed to the disk: after a crash the store comes back at this position or a later one.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        self.tables.flush(true)?;
+        self.flushes.asked = self.meta.as_ref().map_or(0, |meta| meta.position);
+        self.flushes.expiring = self.flushes.expired.take().max(self.flushes.expiring);
+        self.delete_expired_files()
+    }
+
+    /// Flushes, waits for readers to end, and closes: the directory is free when this returns without an error.
+    ///
+    /// # Errors
+    /// When the disk refuses, or a reader is still there after 10 s.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        let flushed = self.flush();
+        let closed = self.tables.close(CLOSE_PATIENCE);
+        flushed.and(closed)
+    }
+
+    /// What the store takes now.
+    ///
+    /// # Errors
+    /// When RocksDB does not say.
+    pub fn stats(&self) -> Result<StoreStats, StoreError> {
+        use rocksdb::properties::{
+            ACTUAL_DELAYED_WRITE_RATE, CUR_SIZE_ALL_MEM_TABLES, IS_WRITE_STOPPED, TOTAL_SST_FILES_SIZE,
+        };
+        Ok(StoreStats {
+            disk_bytes: self.tables.sum(TOTAL_SST_FILES_SIZE)?,
+            write_buffer_bytes: self.tables.sum(CUR_SIZE_ALL_MEM_TABLES)?,
+            filter_bytes: self.ids.bytes() as u64,
+            write_time: self.write_time,
+            is_stalled: self.tables.sum(IS_WRITE_STOPPED)? + self.tables.sum(ACTUAL_DELAYED_WRITE_RATE)? > 0,
+        })
+    }
+
+    /// Writes every row and content row in key order, one `hex key, tab, hex value` a line: two stores that folded
+    /// the same log give the same text.
+    ///
+    /// # Errors
+    /// When the store cannot be read or `out` refuses.
+    pub fn dump(&self, out: &mut dyn Write) -> io::Result<()> {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        for table in [Table::Rows, Table::Content] {
+            let mut rows = self.tables.db().raw_iterator_cf(self.tables.family(table));
+            rows.seek_to_first();
+            while let Some((key, value)) = rows.item() {
+                writeln!(out, "{}\t{}", hex(key), hex(value))?;
+                rows.next();
+            }
+            rows.status().map_err(|error| io::Error::other(self.tables.error(&error)))?;
+        }
+        Ok(())
+    }
+}
+
+impl Rows for Store {
+    type Error = StoreError;
+
+    fn row(&self, key: &RowKey<'_>) -> Result<Option<Tally>, StoreError> {
+        let mut bytes = Vec::with_capacity(96);
+        store_keys::put_row(&mut bytes, key);
+        self.tables.get(Table::Rows, &bytes, store_values::read_tally)
+    }
+
+    fn content(&self, key: &ContentKey<'_>) -> Result<Option<Content>, StoreError> {
+        let mut bytes = Vec::with_capacity(96);
+        store_keys::put_content(&mut bytes, key);
+        self.tables.get(Table::Content, &bytes, store_values::read_content)
+    }
+}
