@@ -1,4 +1,6 @@
-//! Room to be built.
+//! The command line.
 
+mod catalogue;
+pub mod generator;
 pub mod query;
 pub mod table;

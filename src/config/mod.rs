@@ -10,7 +10,6 @@ mod read;
 mod reader;
 mod units;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +19,7 @@ pub use entries::Origin;
 
 use crate::domain::terms::DefaultTerms;
 use crate::domain::view::View;
+use crate::kafka::KafkaSettings;
 use crate::telemetry::log::LogFormat;
 
 /// Why there are no settings.
@@ -63,20 +63,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// librdkafka's own settings, by its own names.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct ClientProperties(pub BTreeMap<String, String>);
-
-impl fmt::Debug for ClientProperties {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.0.iter().map(|(name, value)| (name, if is_secret(name) { "(secret)" } else { value }));
-        f.debug_map().entries(shown).finish()
-    }
-}
-
 /// Whether librdkafka's setting of that name holds a secret.
-#[must_use]
-pub fn is_secret(name: &str) -> bool {
+fn is_secret(name: &str) -> bool {
     ["password", "secret", "key.pem", "ssl_key", "oauthbearer.config", "token"]
         .iter()
         .any(|part| name.contains(part))
@@ -92,39 +80,6 @@ pub enum OutputEncoding {
     Registry,
     /// Avro single-object encoding.
     SingleObject,
-}
-
-/// The names of the topics.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "CONTRACT.md, Topics, names each")]
-pub struct Topics {
-    pub usage: String,
-    pub policies: String,
-    pub decisions: String,
-    pub alerts: String,
-    pub purchases: String,
-    pub dead_letters: String,
-}
-
-/// `[kafka]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kafka {
-    /// Comma separated `host:port`.
-    pub bootstrap_servers: String,
-    /// The consumer group.
-    pub group_id: String,
-    /// Passed through to librdkafka; secrets read from their files.
-    pub client: ClientProperties,
-    /// Topic names.
-    pub topics: Topics,
-    /// Partitions of each topic, 1..=10000.
-    pub partitions: i32,
-    /// Copies of each partition, 1..=15.
-    pub replication_factor: i32,
-    /// Run although a topic has other settings than CONTRACT.md's.
-    pub accept_topic_settings: bool,
-    /// How decisions and alerts are written.
-    pub output_encoding: OutputEncoding,
 }
 
 /// `[registry]`.
@@ -188,8 +143,12 @@ pub struct Effective {
 /// Everything that can be set, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The log.
-    pub kafka: Kafka,
+    /// The cluster and its topics.
+    pub kafka: KafkaSettings,
+    /// Run although a topic has other settings than CONTRACT.md's.
+    pub accept_topic_settings: bool,
+    /// How decisions and alerts are written.
+    pub output_encoding: OutputEncoding,
     /// The schema registry.
     pub registry: Registry,
     /// The stores and their views.

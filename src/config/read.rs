@@ -1,20 +1,26 @@
 //! Every key, its default and its bounds: the only place where a setting is taken out of the raw entries.
 //! `config/tallyman.toml` tells the same to people; a test holds the two together.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::reader::Reader;
 use super::units::{Parsed, duration, number, one_of, size, switch, text};
 use super::{
-    ClientProperties, ConfigError, Http, Kafka, Log, Origin, OutputEncoding, Registry, Settings, Store,
-    TimeBounds, Topics, is_secret, limits,
+    ConfigError, Http, Log, Origin, OutputEncoding, Registry, Settings, Store, TimeBounds, is_secret, limits,
 };
 use crate::domain::dimension::Dimension;
 use crate::domain::time::BucketSize;
 use crate::domain::view::{self, View};
+use crate::kafka::{KafkaSettings, Topics};
 use crate::telemetry::log::{self, LogFormat};
 
+const ENCODINGS: [(&str, OutputEncoding); 3] = [
+    ("json", OutputEncoding::Json),
+    ("registry", OutputEncoding::Registry),
+    ("single_object", OutputEncoding::SingleObject),
+];
 const MEMORY_BYTES_MIN: u64 = 64 << 20;
 
 /// Reads all settings.
@@ -22,6 +28,8 @@ pub(super) fn settings(mut reader: Reader) -> Result<Settings, ConfigError> {
     let r = &mut reader;
     let settings = Settings {
         kafka: kafka(r),
+        accept_topic_settings: r.get("kafka.accept_topic_settings", "false", switch),
+        output_encoding: r.get("kafka.output_encoding", "json", one_of(&ENCODINGS)),
         registry: Registry {
             url: r.optional("registry.url", url),
             username: r.optional("registry.username", text),
@@ -51,33 +59,26 @@ pub(super) fn settings(mut reader: Reader) -> Result<Settings, ConfigError> {
     Ok(Settings { effective: reader.effective, ..settings })
 }
 
-fn kafka(r: &mut Reader) -> Kafka {
+fn kafka(r: &mut Reader) -> KafkaSettings {
     let small = |number: i64| i32::try_from(number).expect("the ranges below lie within an i32");
-    let encodings = [
-        ("json", OutputEncoding::Json),
-        ("registry", OutputEncoding::Registry),
-        ("single_object", OutputEncoding::SingleObject),
-    ];
-    Kafka {
+    let kafka = KafkaSettings {
         bootstrap_servers: r.get("kafka.bootstrap_servers", "127.0.0.1:9092", text),
         group_id: r.get("kafka.group_id", "tallyman", text),
         client: client(r),
         topics: topics(r),
         partitions: small(r.get("kafka.partitions", "12", number(1..=10_000))),
         replication_factor: small(r.get("kafka.replication_factor", "3", number(1..=15))),
-        accept_topic_settings: r.get("kafka.accept_topic_settings", "false", switch),
-        output_encoding: r.get("kafka.output_encoding", "json", one_of(&encodings)),
+    };
+    if let Err(error) = kafka.check() {
+        r.problems.push(error.to_string());
     }
+    kafka
 }
 
-fn client(r: &mut Reader) -> ClientProperties {
-    let mut properties = ClientProperties::default();
+/// librdkafka's own settings; a secret's value may stand in a file.
+fn client(r: &mut Reader) -> BTreeMap<String, String> {
+    let mut properties = BTreeMap::new();
     for name in r.below("kafka.client.") {
-        let own = match name.as_str() {
-            "bootstrap.servers" | "metadata.broker.list" => Some("kafka.bootstrap_servers"),
-            "group.id" => Some("kafka.group_id"),
-            _ => None,
-        };
         let base = name.strip_suffix("_file").filter(|base| is_secret(base)).unwrap_or(&name);
         let key = format!("kafka.client.{base}");
         let value = if is_secret(base) {
@@ -85,10 +86,7 @@ fn client(r: &mut Reader) -> ClientProperties {
         } else {
             r.optional(&key, |raw| Ok(raw.to_owned()))
         };
-        if let Some(own) = own {
-            r.problem_with(&key, &format!("has a key of its own: set `{own}`"));
-        }
-        properties.0.extend(value.map(|value| (base.to_owned(), value)));
+        properties.extend(value.map(|value| (base.to_owned(), value)));
     }
     properties
 }

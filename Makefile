@@ -1,0 +1,28 @@
+# The commands of this project. One Cargo profile (release) for all of them: the C++ libraries are built once, in a
+# target directory outside the clone.
+
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tallyman/target
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+.PHONY: help setup demo test lint
+
+help:
+	@echo 'make demo                 set up what is missing, build, and watch usage flow (tallyman dev)'
+	@echo 'make test [FILTER=name]   set up what is missing and run the tests, also those on a real Kafka'
+	@echo 'make lint                 formatting and clippy'
+	@echo 'make setup                only set up what is missing, for all of these'
+
+setup:
+	@deploy/setup.sh test
+
+demo:
+	@deploy/setup.sh demo
+	cargo build --release --locked --bin tallyman
+	@$(CARGO_TARGET_DIR)/release/tallyman dev
+
+test: setup
+	cargo test --release --locked --no-fail-fast -- $(FILTER)
+
+lint:
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings

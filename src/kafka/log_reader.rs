@@ -1,0 +1,83 @@
+//! Reads whole topics from their start to their present end: auditors, tests, and the raw drain that benches measure the processor
+//! against. Next to read: `reader`.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::Offset;
+use rdkafka::consumer::Consumer;
+
+use super::Error;
+use super::batch::Batch;
+use super::reader::Reader;
+use super::settings::{Isolation, KafkaSettings};
+use crate::processor::ports::{Header, Record, RecordBatch as _};
+
+/// How long the cluster may give nothing before the end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Reads `topic` to its present end, committed records only, and gives each with its headers: a partition's in offset order,
+/// partitions interleaved.
+///
+/// # Errors
+/// When the topic does not exist or its end is not reached.
+pub fn read_topic(
+    settings: &KafkaSettings,
+    topic: &str,
+    mut each: impl FnMut(&Record<'_>, &[Header]),
+) -> Result<(), Error> {
+    let mut reader = Reader::new(settings, "tallyman-log-reader", Isolation::Committed)?;
+    let from = whole(settings, &reader, topic)?;
+    reader.read_to(topic, &from, PATIENCE, &mut |batch: &Batch| {
+        for index in 0..batch.len() {
+            each(&batch.get(index), &batch.headers(index));
+        }
+    })
+}
+
+/// What a drain took.
+#[derive(Clone, Copy, Debug)]
+pub struct Drained {
+    /// Records read.
+    pub records: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+    /// Time from the first fetch to the end.
+    pub elapsed: Duration,
+}
+
+/// Reads `topic` to its present end and does nothing with it: what librdkafka can give, in batches.
+///
+/// # Errors
+/// As [`read_topic`].
+pub fn drain(settings: &KafkaSettings, topic: &str) -> Result<Drained, Error> {
+    let mut reader = Reader::new(settings, "tallyman-drain", Isolation::Committed)?;
+    let from = whole(settings, &reader, topic)?;
+    let (mut records, mut bytes) = (0, 0);
+    let started = Instant::now();
+    reader.read_to(topic, &from, PATIENCE, &mut |batch: &Batch| {
+        records += batch.len() as u64;
+        for index in 0..batch.len() {
+            let record = batch.get(index);
+            bytes += (record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)) as u64;
+        }
+    })?;
+    Ok(Drained { records, bytes, elapsed: started.elapsed() })
+}
+
+/// The partitions of `topic` that hold anything, each with its first offset and its end.
+fn whole(settings: &KafkaSettings, reader: &Reader, topic: &str) -> Result<Vec<(i32, Offset, i64)>, Error> {
+    let metadata = reader
+        .consumer()
+        .fetch_metadata(Some(topic), PATIENCE)
+        .map_err(|error| settings.cluster_error(format!("topic {topic} cannot be looked up"), &error))?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic && !found.partitions().is_empty());
+    let found = found.ok_or_else(|| Error::NoTopic(topic.into()))?;
+    let mut from = Vec::new();
+    for partition in found.partitions() {
+        let (low, end) = reader.watermarks(topic, partition.id(), PATIENCE)?;
+        if low < end {
+            from.push((partition.id(), Offset::Offset(low), end));
+        }
+    }
+    Ok(from)
+}

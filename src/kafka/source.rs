@@ -1,0 +1,440 @@
+//! The log as a worker reads it: one member of the consumer group for usage, and beside it plain readers of policies, decisions and
+//! committed offsets. Rebalances wait for the worker's answer (Law 5); nothing is committed here (Law 3); a log that no longer holds
+//! what was asked for is told, never skipped (Law 8). Next to read: `sink`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::Offset;
+use rdkafka::consumer::{Consumer, ConsumerGroupMetadata, RebalanceProtocol};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::Error;
+use super::batch::{Batch, BatchQueue, Fault, StatefulConsumer};
+use super::client::ConsumerState;
+use super::offsets::OffsetKeeper;
+use super::reader::Reader;
+use super::settings::{Isolation, KafkaSettings, told};
+use crate::processor::ports::{
+    Accepted, Committed, LogRange, Polled, PortError, Rebalance, RecordBatch as _, RecordMark, Source, Start,
+    mark_of,
+};
+
+/// How long a question to the cluster may take.
+const ASK: Duration = Duration::from_secs(10);
+/// How long O* may stay open: a former owner is fenced before it is asked for, so what is open ends at once.
+const STABLE: Duration = Duration::from_secs(5);
+/// How long the control partition may give nothing before its end.
+const CONTROL: Duration = Duration::from_secs(15);
+/// How long a seek is tried again while librdkafka is still starting the partition.
+const SEEK: Duration = Duration::from_secs(5);
+/// Log lines, statistics and errors served a poll; the rest waits for the next.
+const EVENTS_PER_POLL: usize = 8;
+
+/// The log on a real Kafka.
+pub struct KafkaSource {
+    settings: KafkaSettings,
+    keeper: OffsetKeeper,
+    partitions: i32,
+    usage: BatchQueue,
+    policies: BatchQueue,
+    /// Partitions whose usage is read; what arrives for others is dropped.
+    started: HashSet<i32>,
+    /// A rebalance was taken and not answered yet.
+    unanswered: bool,
+    fault: Option<Fault>,
+    policies_reader: Arc<StatefulConsumer>,
+    /// Sees committed records: decisions, single usage records.
+    committed: Reader,
+    /// Sees all: high watermarks, and committed offsets without waiting.
+    uncommitted: Reader,
+    member: Arc<StatefulConsumer>,
+}
+
+impl KafkaSource {
+    /// Joins the group under `client_id` (`<advertise>/<nonce>/<worker>`); a batch has at most `records_max` records.
+    ///
+    /// # Errors
+    /// When the settings are refused, the cluster does not answer, or the usage topic does not exist.
+    pub fn new(
+        settings: &KafkaSettings,
+        client_id: &str,
+        records_max: usize,
+        keeper: OffsetKeeper,
+    ) -> Result<Self, Error> {
+        let mut config = settings.consumer(client_id, Isolation::Committed);
+        config.set("statistics.interval.ms", "1000");
+        let mut member: StatefulConsumer = config
+            .create_with_context(ConsumerState::new(&settings.topics.usage))
+            .map_err(|error| Error::Settings(told(&error)))?;
+        let wake = Arc::clone(&member.context().wake);
+        member.set_nonempty_callback(move || wake.ring());
+        let member = Arc::new(member);
+
+        // Policies ring the same bell, so that a worker that waits for usage sees them at once.
+        let state = ConsumerState::ringing(&member.context().wake);
+        let policies_reader: StatefulConsumer = settings
+            .consumer(&format!("{client_id}/policies"), Isolation::Committed)
+            .create_with_context(state)
+            .map_err(|error| Error::Settings(told(&error)))?;
+        let policies_reader = Arc::new(policies_reader);
+
+        let uncommitted = Reader::new(settings, &format!("{client_id}/offsets"), Isolation::Uncommitted)?;
+        let partitions = partition_count(settings, uncommitted.consumer())?;
+        member
+            .subscribe(&[&settings.topics.usage])
+            .map_err(|error| settings.cluster_error("the group cannot be joined", &error))?;
+        Ok(Self {
+            usage: BatchQueue::new(&member, records_max),
+            policies: BatchQueue::new(&policies_reader, records_max),
+            committed: Reader::new(settings, &format!("{client_id}/reader"), Isolation::Committed)?,
+            settings: settings.clone(),
+            keeper,
+            partitions,
+            started: HashSet::new(),
+            unanswered: false,
+            fault: None,
+            policies_reader,
+            uncommitted,
+            member,
+        })
+    }
+
+    /// Serves what stands in the consumers' own queues; a rebalance if there is one.
+    fn serve_events(&mut self) -> Result<Option<Rebalance>, PortError> {
+        for _ in 0..EVENTS_PER_POLL {
+            for consumer in [&self.member, &self.policies_reader] {
+                if let Some(Err(error)) = consumer.poll(Duration::ZERO) {
+                    consumer.context().consumer_error(&error);
+                }
+                if let Some(fatal) = consumer.context().take_fatal() {
+                    return Err(PortError::Fatal(format!(
+                        "the consumer cannot go on: {fatal}; restart this instance"
+                    )));
+                }
+            }
+            if let Some(rebalance) = self.member.context().next_rebalance() {
+                if self.concerns_us(&rebalance)? {
+                    return Ok(Some(rebalance));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Answers by itself a rebalance that moves nothing: there is nothing to recover or to let go.
+    fn concerns_us(&mut self, rebalance: &Rebalance) -> Result<bool, PortError> {
+        self.unanswered = true;
+        match rebalance {
+            Rebalance::Assigned(partitions) if partitions.is_empty() => self.accept(&[]).map(|()| false),
+            Rebalance::Revoked(partitions) | Rebalance::Lost(partitions) if partitions.is_empty() => {
+                self.release(&[]).map(|()| false)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn take_usage(&mut self) -> Batch {
+        let (started, fault) = (&self.started, &mut self.fault);
+        self.usage.take(|record| started.contains(&record.partition), |found| *fault = Some(found))
+    }
+
+    /// A fault of one partition, once: librdkafka has stopped reading it, the others go on with the next poll.
+    fn told_fault(&mut self, topic: &str) -> Result<(), PortError> {
+        let Some(fault) = self.fault.take() else { return Ok(()) };
+        let error = self.committed.fault(topic, fault);
+        match fault.code {
+            // The log no longer holds what was to be read, or is closed to us (Law 8).
+            RDKafkaErrorCode::AutoOffsetReset
+            | RDKafkaErrorCode::OffsetOutOfRange
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed => Err(PortError::Fatal(error.to_string())),
+            _ => {
+                tracing::warn!(%error, "a partition reports an error; it is read on");
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets librdkafka fetch `partition` from where `start` says.
+    fn start(&mut self, accepted: &[(i32, Start)]) -> Result<(), PortError> {
+        let (mut usage, mut policies) = (TopicPartitionList::new(), TopicPartitionList::new());
+        let topics = &self.settings.topics;
+        for &(partition, start) in accepted {
+            self.usage.forward(&topics.usage, partition);
+            self.policies.forward(&topics.policies, partition);
+            let added =
+                usage.add_partition_offset(&topics.usage, partition, Offset::Offset(start.usage)).and_then(|()| {
+                    policies.add_partition_offset(&topics.policies, partition, Offset::Offset(start.policies))
+                });
+            added.map_err(|error| fatal("partitions cannot be started", &error))?;
+        }
+        self.member
+            .incremental_assign(&usage)
+            .map_err(|error| retriable("partitions cannot be accepted", &error))?;
+        for &(partition, _) in accepted {
+            super::client::locked(&self.member.context().fetched).insert(partition);
+            super::client::locked(&self.policies_reader.context().fetched).insert(partition);
+            self.started.insert(partition);
+        }
+        if !accepted.is_empty() {
+            self.policies_reader
+                .incremental_assign(&policies)
+                .map_err(|error| retriable("policies cannot be read", &error))?;
+        }
+        Ok(())
+    }
+
+    fn committed_with(
+        &self,
+        consumer: &StatefulConsumer,
+        partitions: &[i32],
+        wait: Duration,
+    ) -> Result<Vec<Option<Committed>>, PortError> {
+        if let Some(kept) = self.keeper.kept(partitions) {
+            return Ok(kept);
+        }
+        let topic = &self.settings.topics.usage;
+        let mut list = TopicPartitionList::new();
+        for &partition in partitions {
+            list.add_partition(topic, partition);
+        }
+        let found = consumer
+            .committed_offsets(list, wait)
+            .map_err(|error| retriable("the committed offsets cannot be read", &error))?;
+        partitions
+            .iter()
+            .map(|&partition| {
+                let element = found.find_partition(topic, partition).ok_or_else(|| {
+                    PortError::Retriable(format!("no committed offset of partition {partition} was told"))
+                })?;
+                element.error().map_err(|error| retriable("a committed offset cannot be read", &error))?;
+                Ok(match element.offset() {
+                    Offset::Offset(offset) => Some(Committed { offset, metadata: element.metadata().to_owned() }),
+                    _ => None,
+                })
+            })
+            .collect()
+    }
+}
+
+fn partition_count(settings: &KafkaSettings, consumer: &StatefulConsumer) -> Result<i32, Error> {
+    let topic = &settings.topics.usage;
+    let metadata = consumer
+        .fetch_metadata(Some(topic), ASK)
+        .map_err(|error| settings.cluster_error(format!("topic {topic} cannot be looked up"), &error))?;
+    let count =
+        metadata.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len());
+    match i32::try_from(count) {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(Error::NoTopic(topic.clone())),
+    }
+}
+
+fn retriable(what: &str, error: &rdkafka::error::KafkaError) -> PortError {
+    PortError::Retriable(format!("{what}: {}", told(error)))
+}
+
+fn fatal(what: &str, error: &rdkafka::error::KafkaError) -> PortError {
+    PortError::Fatal(format!("{what}: {}", told(error)))
+}
+
+impl Source for KafkaSource {
+    type Batch = Batch;
+    type Membership = ConsumerGroupMetadata;
+
+    fn poll(&mut self, wait: Duration) -> Result<Polled<Batch>, PortError> {
+        let deadline = Instant::now() + wait;
+        loop {
+            if let Some(rebalance) = self.serve_events()? {
+                return Ok(Polled::Rebalance(rebalance));
+            }
+            let batch = self.take_usage();
+            if !batch.is_empty() {
+                return Ok(Polled::Records(batch));
+            }
+            self.told_fault(&self.settings.topics.usage.clone())?;
+            if !self.policies.is_empty() || !self.member.context().wake.wait_until(deadline) {
+                return Ok(Polled::Records(batch));
+            }
+        }
+    }
+
+    fn poll_policies(&mut self) -> Result<Batch, PortError> {
+        let (started, fault) = (&self.started, &mut self.fault);
+        let batch = self.policies.take(|record| started.contains(&record.partition), |found| *fault = Some(found));
+        self.told_fault(&self.settings.topics.policies.clone())?;
+        Ok(batch)
+    }
+
+    fn accept(&mut self, partitions: &[Accepted]) -> Result<(), PortError> {
+        let started: Vec<_> =
+            partitions.iter().filter_map(|accepted| Some((accepted.partition, accepted.start?))).collect();
+        // A halted partition stays ours without librdkafka reading it: the group's assignment and the fetched set may differ.
+        self.start(&started)?;
+        self.unanswered = false;
+        Ok(())
+    }
+
+    fn release(&mut self, partitions: &[i32]) -> Result<(), PortError> {
+        for partition in partitions {
+            self.started.remove(partition);
+        }
+        let policies = self.policies_reader.context().fetched_of(partitions.iter().copied());
+        if policies.count() > 0 {
+            // An assignment of our own, so there is no group to answer.
+            let mut list = TopicPartitionList::new();
+            for element in policies.elements() {
+                list.add_partition(&self.settings.topics.policies, element.partition());
+            }
+            self.policies_reader
+                .incremental_unassign(&list)
+                .map_err(|error| retriable("policies cannot be let go", &error))?;
+        }
+        let usage = self.member.context().fetched_of(partitions.iter().copied());
+        self.unanswered = false;
+        self.member.incremental_unassign(&usage).map_err(|error| retriable("partitions cannot be let go", &error))
+    }
+
+    fn seek(&mut self, partition: i32, start: Start) -> Result<(), PortError> {
+        if !self.started.contains(&partition) {
+            // It was halted; librdkafka has not read it so far.
+            return self.start(&[(partition, start)]);
+        }
+        let topics = &self.settings.topics;
+        seek(&self.member, &topics.usage, partition, start.usage)?;
+        seek(&self.policies_reader, &topics.policies, partition, start.policies)
+    }
+
+    fn pause(&mut self, partition: i32, paused: bool) -> Result<(), PortError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.settings.topics.usage, partition);
+        let done = if paused { self.member.pause(&list) } else { self.member.resume(&list) };
+        done.map_err(|error| retriable("a partition cannot be paused or resumed", &error))
+    }
+
+    fn membership(&self) -> Result<ConsumerGroupMetadata, PortError> {
+        let outside = || PortError::Retriable("this member is not in the group".into());
+        if matches!(self.member.rebalance_protocol(), RebalanceProtocol::None) || self.member.assignment_lost() {
+            return Err(outside());
+        }
+        self.member.group_metadata().ok_or_else(outside)
+    }
+
+    fn members(&mut self) -> Result<Vec<String>, PortError> {
+        let group = &self.settings.group_id;
+        let list = self
+            .uncommitted
+            .consumer()
+            .fetch_group_list(Some(group), ASK)
+            .map_err(|error| retriable("the group's members cannot be listed", &error))?;
+        let members = list.groups().iter().filter(|found| found.name() == group).flat_map(|found| found.members());
+        Ok(members.map(|member| member.client_id().to_owned()).collect())
+    }
+
+    fn last_committed(&mut self, partitions: &[i32]) -> Result<Vec<Option<Committed>>, PortError> {
+        self.committed_with(self.uncommitted.consumer(), partitions, ASK)
+    }
+
+    fn stable_committed(&mut self, partitions: &[i32]) -> Result<Vec<Option<Committed>>, PortError> {
+        self.committed_with(&self.member, partitions, STABLE)
+    }
+
+    fn range(&mut self, partition: i32) -> Result<LogRange, PortError> {
+        let topic = &self.settings.topics.usage;
+        // Stable first: it never is beyond the high watermark that is asked for after it.
+        let (_, stable) = self.committed.watermarks(topic, partition, ASK)?;
+        let (low, high) = self.uncommitted.watermarks(topic, partition, ASK)?;
+        Ok(LogRange { low, stable, high })
+    }
+
+    fn cached_range(&self, partition: i32) -> Option<LogRange> {
+        self.member.context().range(partition)
+    }
+
+    fn record_mark(&mut self, partition: i32, offset: i64) -> Result<Option<RecordMark>, PortError> {
+        let topic = self.settings.topics.usage.clone();
+        self.committed.start(&topic, &[(partition, Offset::Offset(offset))])?;
+        let deadline = Instant::now() + ASK;
+        let step = self.committed.step(deadline);
+        self.committed.stop();
+        if !step.batch.is_empty() {
+            let record = step.batch.get(0);
+            return Ok((record.offset == offset).then(|| mark_of(&record)));
+        }
+        match step.fault {
+            Some(Fault {
+                code: RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange, ..
+            }) => Ok(None),
+            Some(fault) => Err(self.committed.fault(&topic, fault).into()),
+            None if !step.ends.is_empty() => Ok(None),
+            None => {
+                Err(PortError::Retriable(format!("{topic}/{partition} gave no record at {offset} in {ASK:?}")))
+            }
+        }
+    }
+
+    fn read_control(
+        &mut self,
+        partition: i32,
+        each: &mut dyn FnMut(&[u8], Option<&[u8]>),
+    ) -> Result<(), PortError> {
+        let topic = self.settings.topics.decisions.clone();
+        let (low, high) = self.uncommitted.watermarks(&topic, partition, ASK)?;
+        if low >= high {
+            return Ok(());
+        }
+        self.committed.read_to(&topic, &[(partition, Offset::Offset(low), high)], CONTROL, &mut |batch| {
+            for index in 0..batch.len() {
+                let record = batch.get(index);
+                each(record.key.unwrap_or_default(), record.value);
+            }
+        })?;
+        Ok(())
+    }
+
+    fn policies_end(&mut self, partition: i32) -> Result<i64, PortError> {
+        Ok(self.uncommitted.watermarks(&self.settings.topics.policies, partition, ASK)?.1)
+    }
+
+    fn cluster_id(&mut self) -> Result<String, PortError> {
+        self.member
+            .client()
+            .fetch_cluster_id(ASK)
+            .ok_or_else(|| PortError::Retriable("the cluster does not tell its id".into()))
+    }
+
+    fn partitions(&self) -> i32 {
+        self.partitions
+    }
+}
+
+fn seek(consumer: &StatefulConsumer, topic: &str, partition: i32, offset: i64) -> Result<(), PortError> {
+    let deadline = Instant::now() + SEEK;
+    loop {
+        match consumer.seek(topic, partition, Offset::Offset(offset), SEEK) {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(retriable("a partition cannot be read again", &error));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+impl Drop for KafkaSource {
+    /// Leaves the group. What is unanswered is answered first: the client's close waits for it.
+    fn drop(&mut self) {
+        self.member.context().close();
+        if self.unanswered {
+            // Whichever was asked: an empty assign answers an assign, an empty unassign a revocation.
+            let _ = self.member.incremental_assign(&TopicPartitionList::new());
+            let _ = self.member.incremental_unassign(&TopicPartitionList::new());
+        }
+    }
+}
