@@ -147,12 +147,14 @@ impl Api {
 
     fn get<T: for<'de> Deserialize<'de>>(&self, path: &str, params: &[(&str, &str)]) -> Result<T, AskError> {
         let url = format!("{}{path}", self.base);
-        let unreachable = |error: ureq::Error| AskError::Unreachable { url: url.clone(), problem: error.to_string() };
+        let unreachable =
+            |error: ureq::Error| AskError::Unreachable { url: url.clone(), problem: error.to_string() };
         let request = self.agent.get(&url).header("accept", "application/json");
         let request = params.iter().fold(request, |request, (name, value)| request.query(name, value));
         let mut response = request.call().map_err(unreachable)?;
         let status = response.status().as_u16();
-        let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_string().map_err(unreachable)?;
+        let body =
+            response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_string().map_err(unreachable)?;
         match status {
             200 => serde_json::from_str(&body)
                 .map_err(|error| AskError::Answer(format!("{url} gave what is no answer: {error}"))),

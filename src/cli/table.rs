@@ -55,7 +55,8 @@ impl Table {
                 let cell = shown(cell);
                 let width = widths[column];
                 let gap = if column == 0 { "" } else { "  " };
-                let cell = if numbers[column] { format!("{gap}{cell:>width$}") } else { format!("{gap}{cell:<width$}") };
+                let cell =
+                    if numbers[column] { format!("{gap}{cell:>width$}") } else { format!("{gap}{cell:<width$}") };
                 text.push_str(&cell);
             }
             writeln!(out, "{}", text.trim_end())?;

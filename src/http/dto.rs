@@ -1,8 +1,8 @@
 //! The JSON of answers: names and formats of CONTRACT.md. Credits are decimal strings; counts are numbers, and strings
 //! beyond 2^53, where a reader's float would round them.
 
-use serde::ser::{SerializeMap as _, Serializer};
 use serde::Serialize;
+use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::{Value as Json, json};
 
 use crate::domain::credits::{CreditSum, Credits, format_decimal};

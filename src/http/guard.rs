@@ -15,7 +15,8 @@ pub async fn guard(State(state): State<ApiState>, request: Request, next: Next) 
     let began = Instant::now();
     let method = request.method().clone();
     // The pattern, never the path: a label must have few values.
-    let route = request.extensions().get::<MatchedPath>().map_or("other".to_owned(), |path| path.as_str().to_owned());
+    let route =
+        request.extensions().get::<MatchedPath>().map_or("other".to_owned(), |path| path.as_str().to_owned());
     let mut response = match check_host(&request) {
         Err(problem) => problem.into_response(),
         Ok(()) => tokio::time::timeout(REQUEST_MAX, next.run(request)).await.unwrap_or_else(|_| {
@@ -40,7 +41,8 @@ fn check_host(request: &Request) -> Result<(), Problem> {
     if is_loopback(host) {
         return Ok(());
     }
-    let detail = format!("Host `{host}` is not loopback; ask for http://127.0.0.1 or http://localhost with the port");
+    let detail =
+        format!("Host `{host}` is not loopback; ask for http://127.0.0.1 or http://localhost with the port");
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 
@@ -64,7 +66,9 @@ mod tests {
         for good in ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "127.0.0.1"] {
             assert!(is_loopback(good), "{good}");
         }
-        for bad in ["", "evil.example", "127.0.0.1.evil.example:80", "localhost:x", "10.0.0.1", "[::2]", "127.0.0.1:80:"] {
+        for bad in
+            ["", "evil.example", "127.0.0.1.evil.example:80", "localhost:x", "10.0.0.1", "[::2]", "127.0.0.1:80:"]
+        {
             assert!(!is_loopback(bad), "{bad}");
         }
     }

@@ -74,7 +74,8 @@ impl ApiState {
         &self,
         question: impl FnOnce(&Query) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let internal = |what: &str| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}; see the log"));
+        let internal =
+            |what: &str| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}; see the log"));
         let turn = Arc::clone(&self.questions).acquire_owned().await.map_err(|_| internal("no turn was given"))?;
         let query = Arc::clone(&self.query);
         let asked = tokio::task::spawn_blocking(move || {
@@ -84,7 +85,8 @@ impl ApiState {
         });
         match asked.await.map_err(|_| internal("the question panicked"))? {
             Err(QueryError::NotHere { org, partition }) if self.is_assigned(partition) => {
-                let detail = format!("org `{org}` stands in partition {partition}, which is being restored; ask again");
+                let detail =
+                    format!("org `{org}` stands in partition {partition}, which is being restored; ask again");
                 Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).about(partition).retry_after(2))
             }
             other => Ok(other?),

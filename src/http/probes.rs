@@ -1,9 +1,9 @@
 //! Liveness, readiness, metrics, and the page that names what there is.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::Json;
 use serde_json::json;
 
 use super::ApiState;
@@ -29,7 +29,8 @@ pub async fn readyz(State(state): State<ApiState>) -> Response {
 
 /// Every metric in Prometheus' text format.
 pub async fn metrics(State(state): State<ApiState>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.render()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.render())
+        .into_response()
 }
 
 /// What there is.

@@ -63,7 +63,9 @@ impl From<QueryError> for Problem {
         };
         let problem = Self::new(status, error.to_string());
         match error {
-            QueryError::NotHere { partition, .. } | QueryError::UnknownOrg { partition, .. } => problem.about(partition),
+            QueryError::NotHere { partition, .. } | QueryError::UnknownOrg { partition, .. } => {
+                problem.about(partition)
+            }
             _ => problem,
         }
     }

@@ -60,7 +60,8 @@ pub async fn usage(
 /// Whether CSV is asked for: named, and named before JSON.
 fn wants_csv(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut types = accepted.flat_map(|value| value.split(',')).filter_map(|one| one.split(';').next().map(str::trim));
+    let mut types =
+        accepted.flat_map(|value| value.split(',')).filter_map(|one| one.split(';').next().map(str::trim));
     types.find(|one| matches!(*one, "text/csv" | "application/json" | "*/*")) == Some("text/csv")
 }
 

@@ -78,7 +78,9 @@ impl Bucket {
             .to_zoned(zone.clone())
             .date();
         let (mut start, step) = match self {
-            Self::Week => (date.saturating_sub(i64::from(date.weekday().to_monday_zero_offset()).days()), 7.days()),
+            Self::Week => {
+                (date.saturating_sub(i64::from(date.weekday().to_monday_zero_offset()).days()), 7.days())
+            }
             Self::Month => (date.first_of_month(), 1.month()),
             _ => (date, 1.day()),
         };

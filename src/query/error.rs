@@ -51,7 +51,9 @@ pub enum QueryError {
     #[error(
         "no view holds {} by {size}, which this question needs{why}. Ask for {ask_for}, or declare the view and rebuild:\n\
          [[views]]\nname = \"{}\"\ndimensions = [{}]\nbuckets = [\"{size}\"]",
-        together(dimensions), declared_name(dimensions), quoted(dimensions)
+        together(dimensions),
+        declared_name(dimensions),
+        quoted(dimensions)
     )]
     NeedsView {
         /// The dimensions that must be told apart.
@@ -64,7 +66,9 @@ pub enum QueryError {
         ask_for: &'static str,
     },
     /// The answer would not fit the bound (Law 6).
-    #[error("the answer would have more than {limit} {what}; take a coarser `bucket`, a shorter range, or a `filter`")]
+    #[error(
+        "the answer would have more than {limit} {what}; take a coarser `bucket`, a shorter range, or a `filter`"
+    )]
     TooLarge {
         /// Of what too many.
         what: &'static str,

@@ -116,7 +116,9 @@ impl Measure {
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain(_, name) => name,
-            Self::Derived(this) => DERIVED.iter().find(|(derived, _)| *derived == this).map_or("", |(_, name)| name),
+            Self::Derived(this) => {
+                DERIVED.iter().find(|(derived, _)| *derived == this).map_or("", |(_, name)| name)
+            }
         }
     }
 
@@ -128,7 +130,9 @@ impl Measure {
             Self::Plain(field, _) => mask(&[field]),
             Self::Derived(Derived::SuccessRate) => mask(&[Field::OK, Field::ERROR]),
             Self::Derived(Derived::LatencyAverage) => mask(&[Field::LATENCY_SUM_MS, Field::LATENCY_COUNT]),
-            Self::Derived(Derived::FirstTokenAverage) => mask(&[Field::FIRST_TOKEN_SUM_MS, Field::FIRST_TOKEN_COUNT]),
+            Self::Derived(Derived::FirstTokenAverage) => {
+                mask(&[Field::FIRST_TOKEN_SUM_MS, Field::FIRST_TOKEN_COUNT])
+            }
             Self::Derived(Derived::RatingAverage) => mask(&[Field::RATINGS, Field::RATING_SUM]),
             Self::Derived(Derived::LatencyPercentile(_)) => {
                 (0..histogram::BUCKETS).fold(0, |mask, bucket| mask | 1 << Field::latency_bucket(bucket).number())
@@ -152,12 +156,16 @@ impl Measure {
                 Derived::SuccessRate => {
                     ratio(tally.sum(Field::OK), tally.sum(Field::OK) + tally.sum(Field::ERROR))
                 }
-                Derived::LatencyAverage => ratio(tally.sum(Field::LATENCY_SUM_MS), tally.sum(Field::LATENCY_COUNT)),
+                Derived::LatencyAverage => {
+                    ratio(tally.sum(Field::LATENCY_SUM_MS), tally.sum(Field::LATENCY_COUNT))
+                }
                 Derived::FirstTokenAverage => {
                     ratio(tally.sum(Field::FIRST_TOKEN_SUM_MS), tally.sum(Field::FIRST_TOKEN_COUNT))
                 }
                 Derived::RatingAverage => ratio(tally.sum(Field::RATING_SUM), tally.sum(Field::RATINGS)),
-                Derived::LatencyPercentile(percent) => percentile(tally, percent).map_or(Value::Null, Value::Count),
+                Derived::LatencyPercentile(percent) => {
+                    percentile(tally, percent).map_or(Value::Null, Value::Count)
+                }
             },
         }
     }

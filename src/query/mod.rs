@@ -152,12 +152,17 @@ impl Query {
             let snapshot = reader.snapshot();
             for (org, _) in found.iter().filter(|(_, of)| of == partition) {
                 let plan = snapshot.policies(org)?.in_force(now).map(|(_, policy)| policy.plan.clone());
-                let decision = snapshot.decisions(org)?.into_iter().find(|decision| decision.scope.budget.is_none());
+                let decision =
+                    snapshot.decisions(org)?.into_iter().find(|decision| decision.scope.budget.is_none());
                 orgs.push(OrgEntry { org_id: org.clone(), partition: *partition, plan, decision });
             }
         }
         orgs.sort_by(|a, b| a.org_id.cmp(&b.org_id));
-        Ok(OrgPage { orgs, next_page_token, partitions: readers.into_iter().map(|(partition, _)| partition).collect() })
+        Ok(OrgPage {
+            orgs,
+            next_page_token,
+            partitions: readers.into_iter().map(|(partition, _)| partition).collect(),
+        })
     }
 
     /// An org's last published decisions.
@@ -216,7 +221,8 @@ impl Query {
             ),
         };
         if from >= to {
-            let problem = format!("the range from {} to {} is empty; give an earlier `from`", from.start(), to.start());
+            let problem =
+                format!("the range from {} to {} is empty; give an earlier `from`", from.start(), to.start());
             return Err(QueryError::parameter("from", problem));
         }
         let period_end = |hour: Hour| self.period(&history, hour.start()).end;

@@ -39,7 +39,9 @@ pub fn size(text: Option<&str>, default: usize) -> Result<usize, QueryError> {
     let Some(text) = text else { return Ok(default) };
     match text.parse::<usize>() {
         Ok(size) if size > 0 => Ok(size.min(PAGE_SIZE_MAX)),
-        _ => Err(QueryError::parameter("page_size", format!("`{text}` is not a number from 1 to {PAGE_SIZE_MAX}"))),
+        _ => {
+            Err(QueryError::parameter("page_size", format!("`{text}` is not a number from 1 to {PAGE_SIZE_MAX}")))
+        }
     }
 }
 
@@ -49,7 +51,11 @@ pub fn size(text: Option<&str>, default: usize) -> Result<usize, QueryError> {
 /// Never for the tokens of this room.
 pub fn write<T: Serialize>(token: &T) -> Result<String, QueryError> {
     let bytes = serde_json::to_vec(token).map_err(|error| QueryError::Internal(error.to_string()))?;
-    Ok(bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|d| char::from_digit(u32::from(d), 16)).collect())
+    Ok(bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|d| char::from_digit(u32::from(d), 16))
+        .collect())
 }
 
 /// Reads what [`write`] wrote.
@@ -76,7 +82,10 @@ pub fn read_for(text: &str, query: u64) -> Result<Token, QueryError> {
     if token.query == query {
         return Ok(token);
     }
-    Err(QueryError::parameter("page_token", "it belongs to another question; only page_size may change between pages"))
+    Err(QueryError::parameter(
+        "page_token",
+        "it belongs to another question; only page_size may change between pages",
+    ))
 }
 
 #[cfg(test)]

@@ -103,7 +103,12 @@ impl UsageParams {
         }
         let mut measures = list(get("measures")).map(Measure::from_name).collect::<Result<Vec<_>, _>>()?;
         let mut seen = Vec::new();
-        measures.retain(|measure| !seen.contains(measure) && { seen.push(*measure); true });
+        measures.retain(|measure| {
+            !seen.contains(measure) && {
+                seen.push(*measure);
+                true
+            }
+        });
         if measures.is_empty() {
             measures = Measure::defaults();
         }
@@ -146,7 +151,11 @@ impl UsageParams {
 ///
 /// # Errors
 /// Naming the first of them.
-pub fn check_names(raw: &[(String, String)], known: &[&'static str], repeatable: &[&str]) -> Result<(), QueryError> {
+pub fn check_names(
+    raw: &[(String, String)],
+    known: &[&'static str],
+    repeatable: &[&str],
+) -> Result<(), QueryError> {
     for (place, (name, _)) in raw.iter().enumerate() {
         let Some(known) = known.iter().find(|known| *known == name) else {
             let hint = nearest(name, known.iter().copied());
@@ -163,7 +172,8 @@ pub fn check_names(raw: &[(String, String)], known: &[&'static str], repeatable:
 #[must_use]
 pub fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> String {
     let known: Vec<&str> = known.collect();
-    let best = known.iter().map(|known| (strsim::jaro_winkler(name, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let best =
+        known.iter().map(|known| (strsim::jaro_winkler(name, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
     match best {
         Some((likeness, known)) if likeness > 0.75 => format!("did you mean `{known}`?"),
         _ if known.is_empty() => "none is known here".to_owned(),
@@ -241,7 +251,9 @@ fn order(text: &str, group_by: &[Dimension]) -> Result<(OrderField, bool), Query
         (None, None) => false,
         (Some("asc"), None) => false,
         (Some("desc"), None) => true,
-        _ => return Err(QueryError::parameter("order_by", "give one field, and `desc` behind it to turn it round")),
+        _ => {
+            return Err(QueryError::parameter("order_by", "give one field, and `desc` behind it to turn it round"));
+        }
     };
     if field == "start" {
         return Ok((OrderField::Start, descending));
@@ -264,7 +276,8 @@ fn hour(name: &'static str, text: &str, zone: &TimeZone) -> Result<Hour, QueryEr
     let (year, hour) = if let Ok(instant) = text.parse::<jiff::Timestamp>() {
         let at = Timestamp::from_micros(instant.as_microsecond());
         if at.hour_at_or_after() != at.hour() || instant.subsec_nanosecond() != 0 {
-            let problem = format!("`{text}` is not a whole UTC hour, the finest that is kept; take {}", at.hour().start());
+            let problem =
+                format!("`{text}` is not a whole UTC hour, the finest that is kept; take {}", at.hour().start());
             return Err(QueryError::parameter(name, problem));
         }
         (instant.to_zoned(TimeZone::UTC).year(), at.hour())

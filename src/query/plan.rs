@@ -65,11 +65,10 @@ pub fn plan(views: &[View], dimensions: &[Dimension], edges: &[Hour]) -> Result<
                     needs("day", "", "fewer dimensions")
                 });
             };
-            push(&mut stretches, Stretch {
-                view,
-                size,
-                rows: size.bucket_of(hours.start)..size.bucket_of(hours.end),
-            });
+            push(
+                &mut stretches,
+                Stretch { view, size, rows: size.bucket_of(hours.start)..size.bucket_of(hours.end) },
+            );
         }
     }
     Ok(stretches)
