@@ -252,7 +252,10 @@ fn order(text: &str, group_by: &[Dimension]) -> Result<(OrderField, bool), Query
         (Some("asc"), None) => false,
         (Some("desc"), None) => true,
         _ => {
-            return Err(QueryError::parameter("order_by", "give one field, and `desc` behind it to turn it round"));
+            return Err(QueryError::parameter(
+                "order_by",
+                "give one field, and `desc` behind it to turn it round",
+            ));
         }
     };
     if field == "start" {
