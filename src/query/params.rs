@@ -328,7 +328,7 @@ mod tests {
             ("filter", "user", "dimension:value"),
             ("from", "2026-11-20T10:30:00Z", "take 2026-11-20T10:00:00Z"),
             ("from", "yesterday", "neither a date"),
-            ("from", "-009999-01-01T00:00:00Z", "beyond the years"),
+            ("from", "3000-01-01T00:00:00Z", "beyond the years"),
             ("measures", "credit", "`credits`"),
             ("order_by", "user", "ordered by `user`"),
             ("order_by", "credits down", "`desc`"),
