@@ -247,7 +247,7 @@ impl Generator {
             credits: Credits::from_micros(micros).expect("capped by a legal value"),
             input_tokens,
             output_tokens,
-            cached_tokens: (random.below(3) == 0).then(|| input_tokens / 2),
+            cached_tokens: (random.below(3) == 0).then_some(input_tokens / 2),
             latency_ms: random.around(120) + output_tokens * pace / 100,
             first_token_ms: random.around(100),
             status,

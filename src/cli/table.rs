@@ -102,7 +102,7 @@ mod tests {
         table.push(["a\u{1b}[2J", ""]);
         let mut out = Vec::new();
         table.write(&mut out).unwrap();
-        let expected = "model   credits\nopus       12.5\n-         -1000\na\u{fffd}[2J        -\n";
+        let expected = "model  credits\nopus      12.5\n-        -1000\na\u{fffd}[2J        -\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 

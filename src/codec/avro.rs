@@ -1,11 +1,11 @@
-//! Avro's binary encoding: reading a record's fields into slots by the plan of its writer's schema, and writing values
-//! by our own schemas. Reading allocates nothing but for lists; it trusts no length and no count.
+//! Reads Avro's binary encoding: a record of any writer's schema into slots, by the schema's plan, or one of our current
+//! schema field by field. Reading allocates nothing but for lists; it trusts no length and no count.
 
 use std::borrow::Cow;
 
 use super::avro_plan::{NO_SLOT, Null, Plan, Shape};
+use super::reader::{Fault, FieldReader, Read, twos_complement};
 use super::slots::{Entry, Raw, Slots};
-use super::writer::FieldWriter;
 use crate::domain::reject::{Reason, Reject};
 use crate::domain::time::Timestamp;
 
@@ -185,97 +185,103 @@ const fn unzigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
 }
 
-/// Writes a record's fields, in the order of its schema, as Avro.
-pub(crate) struct AvroWriter<'o>(pub &'o mut Vec<u8>);
+/// Reads the fields of a value whose schema is our current one straight from its bytes: no slots between.
+pub(crate) struct Positional<'a> {
+    cursor: Cursor<'a>,
+    names: &'static [&'static str],
+    next: usize,
+}
 
-impl AvroWriter<'_> {
-    #[inline]
-    fn varint(&mut self, value: i64) {
-        let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
-        while rest >= 0x80 {
-            self.0.push((rest & 0x7f) as u8 | 0x80);
-            rest >>= 7;
+impl<'a> Positional<'a> {
+    /// A reader of fields with these names, each as in our schema.
+    pub const fn new(names: &'static [&'static str], bytes: &'a [u8]) -> Self {
+        Self { cursor: Cursor { rest: bytes }, names, next: 0 }
+    }
+
+    /// Whether the bytes end with the record.
+    pub fn finish(&self) -> Read<()> {
+        if self.cursor.rest.is_empty() {
+            return Ok(());
         }
-        self.0.push(rest as u8);
+        Err(self.fault(
+            Reason::Undecodable,
+            format!("is the last field, and {} bytes follow it", self.cursor.rest.len()),
+        ))
     }
 
     #[inline]
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.varint(i64::try_from(bytes.len()).expect("memory is smaller than i64"));
-        self.0.extend_from_slice(bytes);
+    fn field<T>(
+        &mut self,
+        nullable: bool,
+        read: impl FnOnce(&mut Cursor<'a>) -> Result<T, Broken>,
+    ) -> Read<Option<T>> {
+        self.next += 1;
+        if nullable {
+            match self.cursor.byte() {
+                Ok(0) => return Ok(None),
+                Ok(2) => {}
+                Ok(_) => return Err(self.broken(&Broken::Wrong("has a union branch that its schema lacks"))),
+                Err(broken) => return Err(self.broken(&broken)),
+            }
+        }
+        match read(&mut self.cursor) {
+            Ok(value) => Ok(Some(value)),
+            Err(broken) => Err(self.broken(&broken)),
+        }
     }
 
-    fn list<T>(&mut self, items: &[T], each: impl Fn(&mut Self, &T)) {
-        if !items.is_empty() {
-            self.varint(i64::try_from(items.len()).expect("memory is smaller than i64"));
-            items.iter().for_each(|item| each(self, item));
-        }
-        self.varint(0);
+    #[cold]
+    fn broken(&self, broken: &Broken) -> Fault {
+        let what = match broken {
+            Broken::Early => "has no end: the bytes end early",
+            Broken::Wrong(what) => what,
+        };
+        self.fault(Reason::Undecodable, what)
     }
 }
 
-impl FieldWriter for AvroWriter<'_> {
-    fn null(&mut self) {
-        self.0.push(0);
+impl<'a> FieldReader<'a> for Positional<'a> {
+    #[cold]
+    fn fault(&self, reason: Reason, what: impl Into<Cow<'static, str>>) -> Fault {
+        Fault { field: self.names[self.next - 1], reason, what: what.into() }
     }
 
-    fn some(&mut self) {
-        // Every optional field of ours is ["null", T]: branch 1.
-        self.0.push(2);
+    #[inline]
+    fn raw_text(&mut self, nullable: bool) -> Read<Option<Cow<'a, str>>> {
+        self.field(nullable, |cursor| cursor.text().map(Cow::Borrowed))
     }
 
-    fn text(&mut self, value: &str) {
-        self.bytes(value.as_bytes());
+    #[inline]
+    fn raw_long(&mut self, nullable: bool) -> Read<Option<i64>> {
+        self.field(nullable, Cursor::varint)
     }
 
-    fn long(&mut self, value: i64) {
-        self.varint(value);
+    #[inline]
+    fn raw_time(&mut self, nullable: bool) -> Read<Option<Timestamp>> {
+        self.field(nullable, |cursor| cursor.varint().map(Timestamp::from_micros))
     }
 
-    fn flag(&mut self, value: bool) {
-        self.0.push(u8::from(value));
-    }
-
-    fn decimal(&mut self, value: i128, _scale: u32) {
-        let wide = value.to_be_bytes();
-        let redundant = if value < 0 { value.leading_ones() } else { value.leading_zeros() };
-        // One sign bit must stay.
-        let skip = ((redundant - 1) / 8) as usize;
-        self.bytes(&wide[skip..]);
-    }
-
-    fn time(&mut self, value: Timestamp) {
-        self.varint(value.micros());
-    }
-
-    fn day(&mut self, value: i32) {
-        self.varint(i64::from(value));
-    }
-
-    fn texts(&mut self, values: &[String]) {
-        self.list(values, |writer, value| writer.bytes(value.as_bytes()));
-    }
-
-    fn ints(&mut self, values: &[i32]) {
-        self.list(values, |writer, value| writer.varint(i64::from(*value)));
-    }
-
-    fn object(&mut self, _names: &'static [&'static str], fields: impl FnOnce(&mut Self)) {
-        fields(self);
+    #[inline]
+    fn raw_decimal(&mut self, _scale: u32, nullable: bool) -> Read<Option<i128>> {
+        match self.field(nullable, |cursor| cursor.bytes().map(twos_complement))? {
+            Some(value) => value.map(Some).map_err(|error| self.bad_decimal(error)),
+            None => Ok(None),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::slots::twos_complement;
+    use crate::codec::avro_writer::AvroWriter;
+    use crate::codec::writer::FieldWriter;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn a_number_is_read_as_it_was_written(value in any::<i64>(), wide in any::<i128>()) {
             let mut bytes = Vec::new();
-            AvroWriter(&mut bytes).varint(value);
+            AvroWriter(&mut bytes).long(value);
             AvroWriter(&mut bytes).decimal(wide, 6);
             let mut cursor = Cursor { rest: &bytes };
             prop_assert_eq!(cursor.varint().ok(), Some(value));

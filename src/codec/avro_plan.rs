@@ -23,10 +23,12 @@ pub(crate) struct Plan {
     pub steps: Box<[Step]>,
     /// Their names, for messages.
     pub names: Box<[String]>,
+    /// Whether the values' bytes are those of our current schema, whatever the schema's docs and defaults.
+    pub is_current: bool,
 }
 
 /// One field of the writer.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Step {
     /// Where its value goes.
     pub slot: u8,
@@ -48,7 +50,7 @@ pub(crate) enum Null {
 }
 
 /// What a value's bytes are, logical types apart: those were compared once, when the plan was made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Shape {
     Null,
     Boolean,
@@ -78,10 +80,18 @@ pub(crate) fn compile(writer: &Schema) -> Result<Plan, Reject> {
     let known = known.ok_or_else(|| refuse(format!("{full_name} is no record of {NAMESPACE}")))?;
     can_read(writer, &current(known).schema)
         .map_err(|why| refuse(format!("the writer's version of {full_name} cannot be read: {why}")))?;
+    let steps = steps(known, record).map_err(|why| refuse(format!("{full_name}: {why}")))?;
+    let Schema::Record(ours) = &current(known).schema else {
+        unreachable!("a test reads each schema as a record")
+    };
+    let is_current = self::steps(known, ours).is_ok_and(|ours| ours == steps);
+    let names = record.fields.iter().map(|field| field.name.clone()).collect();
+    Ok(Plan { record: known, steps, names, is_current })
+}
+
+fn steps(known: RecordType, record: &RecordSchema) -> Result<Box<[Step]>, String> {
     let mut shapes = Shapes::default();
-    let steps = record.fields.iter().map(|field| shapes.step(known, &field.name, &field.schema));
-    let steps = steps.collect::<Result<_, _>>().map_err(|why| refuse(format!("{full_name}: {why}")))?;
-    Ok(Plan { record: known, steps, names: record.fields.iter().map(|field| field.name.clone()).collect() })
+    record.fields.iter().map(|field| shapes.step(known, &field.name, &field.schema)).collect()
 }
 
 /// The named types met so far; one that is not finished yet is `None`.

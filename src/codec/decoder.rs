@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::avro::read_fields;
+use super::avro::{Positional, read_fields};
 use super::avro_plan::{Plan, compile};
 use super::json::{self, Object};
 use super::outputs::{read_decision, read_heartbeat};
+use super::reader::Fault;
 use super::schemas::{RecordType, RegistryError, SchemaRegistry, known};
-use super::slots::{Fault, Slots};
+use super::slots::Slots;
 use super::{events, terms};
 use crate::domain::decision::{Heartbeat, LimitDecision};
 use crate::domain::event::Event;
@@ -81,6 +82,20 @@ impl Decoder {
     pub fn usage<'a>(&mut self, bytes: &'a [u8]) -> Result<Event<'a>, DecodeError> {
         let located = self.locate(bytes)?;
         let record = self.record(&located);
+        if let (RecordType::UsageEvent, &Located::Avro { plan, body }) = (record, &located)
+            && self.plans[plan].is_current
+        {
+            let mut fields = Positional::new(record.fields(), body);
+            let event = events::read_usage(&mut fields)?;
+            fields.finish()?;
+            return Ok(Event::Usage(event));
+        }
+        self.usage_by_slots(record, located)
+    }
+
+    /// The way of every usage value but a UsageEvent of our current schema.
+    #[inline(never)]
+    fn usage_by_slots<'a>(&mut self, record: RecordType, located: Located<'a>) -> Result<Event<'a>, DecodeError> {
         let mut slots = Slots::new(record.fields());
         match record {
             RecordType::UsageEvent => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::avro::AvroWriter;
+use super::avro_writer::AvroWriter;
 use super::decoder::{FRAMED, SINGLE_OBJECT};
 use super::json_writer::{JsonWriter, Nulls};
 use super::schemas::{RecordType, RegistryError, SchemaRegistry, current};

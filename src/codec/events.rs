@@ -1,7 +1,8 @@
 //! The records of the usage topic, field by field in the order of their schemas: each once read, once written. The struct
 //! literals below evaluate top down; their order is the schema's.
 
-use super::slots::{COUNT_MAX, Fault, Raw, Read, SIGNED, Slots};
+use super::reader::{COUNT_MAX, Fault, FieldReader, Read, SIGNED};
+use super::slots::{Raw, Slots};
 use super::writer::FieldWriter;
 use crate::domain::dimension::Dimension;
 use crate::domain::event::{
@@ -19,34 +20,34 @@ const MULTIPLIER_SCALE: u32 = 4;
 
 /// Reads a `UsageEvent`.
 #[inline]
-pub(crate) fn read_usage<'a>(slots: &mut Slots<'a>) -> Read<UsageEvent<'a>> {
+pub(crate) fn read_usage<'a>(fields: &mut impl FieldReader<'a>) -> Read<UsageEvent<'a>> {
     Ok(UsageEvent {
-        event_id: slots.text(ID_BYTES_MAX)?,
-        source: slots.text(ID_BYTES_MAX)?,
-        occurred_at: slots.civil_time()?,
-        org_id: slots.id()?,
-        dims: slots.dims(REQUIRED)?,
-        credits: slots.credits(0)?,
-        multiplier: multiplier(slots)?,
-        input_tokens: slots.opt_long(0, COUNT_MAX)?,
-        output_tokens: slots.opt_long(0, COUNT_MAX)?,
-        cached_input_tokens: slots.opt_long(0, COUNT_MAX)?,
-        reasoning_tokens: slots.opt_long(0, COUNT_MAX)?,
-        latency_ms: slots.opt_long(0, COUNT_MAX)?,
-        time_to_first_token_ms: slots.opt_long(0, COUNT_MAX)?,
-        status: slots.opt_known(Status::from_name)?.unwrap_or_default(),
-        content_id: slots.opt_text(VALUE_BYTES_MAX)?,
-        attempt: slots.opt_long(1, COUNT_MAX)?,
-        trace_id: slots.opt_text(VALUE_BYTES_MAX)?,
+        event_id: fields.text(ID_BYTES_MAX)?,
+        source: fields.text(ID_BYTES_MAX)?,
+        occurred_at: fields.civil_time()?,
+        org_id: fields.id()?,
+        dims: fields.dims(REQUIRED)?,
+        credits: fields.credits(0)?,
+        multiplier: multiplier(fields)?,
+        input_tokens: fields.opt_long(0, COUNT_MAX)?,
+        output_tokens: fields.opt_long(0, COUNT_MAX)?,
+        cached_input_tokens: fields.opt_long(0, COUNT_MAX)?,
+        reasoning_tokens: fields.opt_long(0, COUNT_MAX)?,
+        latency_ms: fields.opt_long(0, COUNT_MAX)?,
+        time_to_first_token_ms: fields.opt_long(0, COUNT_MAX)?,
+        status: fields.known_or_default(Status::from_name)?,
+        content_id: fields.opt_text(VALUE_BYTES_MAX)?,
+        attempt: fields.opt_long(1, COUNT_MAX)?,
+        trace_id: fields.opt_text(VALUE_BYTES_MAX)?,
     })
 }
 
 #[inline]
-fn multiplier(slots: &mut Slots<'_>) -> Read<Option<Multiplier>> {
-    let Some(value) = slots.opt_decimal(MULTIPLIER_SCALE)? else { return Ok(None) };
+fn multiplier<'a>(fields: &mut impl FieldReader<'a>) -> Read<Option<Multiplier>> {
+    let Some(value) = fields.opt_decimal(MULTIPLIER_SCALE)? else { return Ok(None) };
     match i32::try_from(value) {
         Ok(value) if (0..=MULTIPLIER_MAX).contains(&i128::from(value)) => Ok(Some(Multiplier(value))),
-        _ => Err(slots.fault(Reason::OutOfRange, "must lie within 0..99999.9999")),
+        _ => Err(fields.fault(Reason::OutOfRange, "must lie within 0..99999.9999")),
     }
 }
 

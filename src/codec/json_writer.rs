@@ -1,5 +1,7 @@
 //! Writes a record's fields as one flat JSON object: decimals as strings, times as RFC 3339, `type` first.
 
+use std::io::Write as _;
+
 use super::schemas::RecordType;
 use super::writer::FieldWriter;
 use crate::domain::credits::format_decimal;
@@ -86,7 +88,8 @@ impl FieldWriter for JsonWriter<'_> {
     }
 
     fn long(&mut self, value: i64) {
-        self.plain(&value.to_string());
+        self.key();
+        write!(self.out, "{value}").expect("a Vec takes all");
     }
 
     fn flag(&mut self, value: bool) {
@@ -100,7 +103,10 @@ impl FieldWriter for JsonWriter<'_> {
     fn time(&mut self, value: Timestamp) {
         // Microseconds tell the instants that RFC 3339 cannot: the end of a decision that time never changes.
         match jiff::Timestamp::from_microsecond(value.micros()) {
-            Ok(instant) => self.text(&instant.to_string()),
+            Ok(instant) => {
+                self.key();
+                write!(self.out, "\"{instant}\"").expect("a Vec takes all");
+            }
             Err(_) => self.long(value.micros()),
         }
     }

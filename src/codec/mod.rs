@@ -1,12 +1,12 @@
 //! Bytes to domain values and back: the records of CONTRACT.md in their three encodings, and their schemas.
 //!
 //! A value is told by its first bytes: Confluent framing, Avro single-object encoding, or JSON. Whatever the encoding,
-//! a record's fields land in [`slots`] in the order of its schema; one function per record reads them with every
-//! bound checked, and one writes them. Nothing here does I/O: the schema registry is a port that `registry` fills.
+//! one function per record reads its fields in the order of our schema, with every bound checked, and one writes them. Nothing here does I/O: the schema registry is a port that `registry` fills.
 //! Read on: `decoder` (in), `encoder` (out), `events`, `terms`, `outputs` (what each record holds).
 
 mod avro;
 mod avro_plan;
+mod avro_writer;
 pub mod compatibility;
 pub mod decoder;
 pub mod encoder;
@@ -14,6 +14,7 @@ mod events;
 mod json;
 mod json_writer;
 mod outputs;
+mod reader;
 pub mod schemas;
 mod slots;
 pub mod store_bytes;

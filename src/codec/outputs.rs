@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 
-use super::slots::{Read, Slots};
+use super::reader::{FieldReader, Read};
+use super::slots::Slots;
 use super::terms::{period_from_name, period_name};
 use super::writer::FieldWriter;
 use crate::domain::alert::Alert;

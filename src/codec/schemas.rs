@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use apache_avro::Schema;
 use apache_avro::rabin::Rabin;
+use serde_json::Value;
 
 /// The namespace of every record.
 pub const NAMESPACE: &str = "tallyman.v1";
@@ -274,16 +275,35 @@ pub struct KnownSchema {
 impl KnownSchema {
     fn parse((record, text): (RecordType, &str)) -> Self {
         let schema = Schema::parse_str(text).expect("the compiled-in schemas are parsed by a test");
-        let fingerprint = fingerprint(&schema);
+        let fingerprint = fingerprint(text).expect("it is parsed already");
         Self { record, schema, fingerprint }
     }
 }
 
-/// CRC-64-AVRO of a schema's parsing canonical form.
+/// CRC-64-AVRO of a schema's parsing canonical form; `None` when the text is no schema.
 #[must_use]
-pub fn fingerprint(schema: &Schema) -> u64 {
-    let digest = schema.fingerprint::<Rabin>().bytes;
-    u64::from_le_bytes(digest.try_into().expect("CRC-64 has 8 bytes"))
+pub fn fingerprint(text: &str) -> Option<u64> {
+    let mut json = serde_json::from_str(text).ok()?;
+    drop_logical_types(&mut json);
+    let digest = Schema::parse(&json).ok()?.fingerprint::<Rabin>().bytes;
+    Some(u64::from_le_bytes(digest.try_into().ok()?))
+}
+
+/// The canonical form knows no logical types; apache-avro leaves them in, which no other library would.
+fn drop_logical_types(json: &mut Value) {
+    match json {
+        Value::Array(items) => items.iter_mut().for_each(drop_logical_types),
+        Value::Object(fields) => {
+            if fields.remove("logicalType").is_some() {
+                fields.retain(|name, _| name != "precision" && name != "scale");
+            }
+            fields
+                .iter_mut()
+                .filter(|(name, _)| *name != "default")
+                .for_each(|(_, value)| drop_logical_types(value));
+        }
+        _ => {}
+    }
 }
 
 /// Every compiled-in version: the current ones in the order of [`RecordType::ALL`], then the older ones.

@@ -227,7 +227,7 @@ mod tests {
             let mut out = Vec::new();
             put_content(&mut out, &key);
             prop_assert_eq!(read_content(&out)?, key);
-            let bucket = IdBucket((number >> 7) as u32);
+            let bucket = IdBucket(u32::try_from(number >> 96)?);
             prop_assert_eq!(read_id(&super::id(bucket, IdKey(number)))?, (bucket, IdKey(number)));
             out.clear();
             put_terms(&mut out, &org, 3, 77);

@@ -61,6 +61,7 @@ fn put_int(out: &mut Vec<u8>, number: i32) {
     put_i64(out, number.into());
 }
 
+#[expect(clippy::ptr_arg, reason = "it is handed over as the writer of a `Vec<String>`'s items")]
 fn put_str(out: &mut Vec<u8>, text: &String) {
     put_text(out, text);
 }

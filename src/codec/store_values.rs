@@ -113,7 +113,7 @@ fn read_values(reader: &mut Reader<'_>) -> Result<Box<Values>, StoredError> {
 
 fn put_settled(out: &mut Vec<u8>, settled: &Settled) {
     put_option(out, settled.outcome, |out, outcome| out.push(outcome as u8));
-    put_option(out, settled.rating, |out, rating| out.push(rating));
+    put_option(out, settled.rating, Vec::push);
     put_option(out, settled.value, put_i128);
     put_i64(out, settled.hour.0.into());
     put_values(out, &settled.values);

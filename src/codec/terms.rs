@@ -1,8 +1,9 @@
 //! The records of the policies topic, field by field in the order of their schemas: each once read, once written.
 
 use super::events::value_text;
+use super::reader::{FieldReader, Read};
 use super::schemas::RecordType;
-use super::slots::{Raw, Read, Slots};
+use super::slots::{Raw, Slots};
 use super::writer::FieldWriter;
 use crate::domain::credits::Credits;
 use crate::domain::dimension::Dimension;
@@ -84,7 +85,7 @@ pub(crate) fn write<W: FieldWriter>(record: &TermsRecord, writer: &mut W) {
 fn read_policy(slots: &mut Slots<'_>) -> Read<OrgPolicy> {
     let org_id = slots.id()?.into_owned();
     let plan = slots.text(VALUE_BYTES_MAX)?.into_owned();
-    let status = slots.opt_known(status_from_name)?.unwrap_or_default();
+    let status = slots.known_or_default(status_from_name)?;
     let unlimited = slots.flag()?;
     Ok(OrgPolicy {
         org_id,
@@ -96,7 +97,7 @@ fn read_policy(slots: &mut Slots<'_>) -> Read<OrgPolicy> {
             None if unlimited => Credits::ZERO,
             None => return Err(slots.fault(Reason::BadField, "is missing (it may be only if `unlimited`)")),
         },
-        limit_mode: slots.opt_known(mode_from_name)?.unwrap_or_default(),
+        limit_mode: slots.known_or_default(mode_from_name)?,
         soft_extra: slots.opt_credits(0)?.unwrap_or_default(),
         unlimited_overage: slots.flag()?,
         thresholds: thresholds(slots)?,
@@ -178,10 +179,11 @@ fn thresholds(slots: &mut Slots<'_>) -> Read<Vec<i32>> {
 
 fn time_zone(slots: &mut Slots<'_>) -> Read<String> {
     let Some(name) = slots.opt_text(VALUE_BYTES_MAX)? else { return Ok("UTC".to_owned()) };
-    match jiff::tz::TimeZone::get(&name) {
-        Ok(_) => Ok(name.into_owned()),
-        Err(_) => Err(slots.fault(Reason::BadField, format!("is {name:?}, no IANA time zone"))),
+    // The same database as periods are made with, whatever the machine has.
+    if crate::domain::period::time_zone(&name).is_none() {
+        return Err(slots.fault(Reason::BadField, format!("is {name:?}, no IANA time zone")));
     }
+    Ok(name.into_owned())
 }
 
 fn auto_purchase(slots: &mut Slots<'_>) -> Read<Option<AutoPurchase>> {

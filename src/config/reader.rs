@@ -122,8 +122,9 @@ impl Reader {
     /// Tells each key that nobody asked for, with the nearest known one.
     pub(super) fn finish(&mut self) {
         for (key, entry) in std::mem::take(&mut self.entries) {
-            let score = |known: &&String| (strsim::normalized_damerau_levenshtein(known, &key) * 1e6) as u64;
-            let nearest = self.known.iter().max_by_key(score).map_or("", String::as_str);
+            let score = |known: &String| strsim::normalized_damerau_levenshtein(known, &key);
+            let nearer = |one: &&String, other: &&String| score(one).total_cmp(&score(other));
+            let nearest = self.known.iter().max_by(nearer).map_or("", String::as_str);
             let what = format!("is not known; the nearest known key is `{nearest}`");
             self.problem(&entry.origin, &key, &what);
         }

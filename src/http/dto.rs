@@ -102,6 +102,7 @@ pub fn with_standing(mut body: Json, standing: &Standing) -> Json {
     body
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is handed over to `map_or`")]
 fn text(value: impl ToString) -> Json {
     Json::String(value.to_string())
 }

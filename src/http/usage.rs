@@ -36,12 +36,10 @@ pub async fn usage(
     let params = UsageParams::parse(&raw)?;
     let made = state
         .ask(move |query| {
-            let planned = query.usage(&org, params)?;
-            let etag = format!("W/\"{}-{}\"", planned.etag(), if csv { "csv" } else { "json" });
-            if not_modified(&headers, &etag) {
-                return Ok(Made::NotModified { etag });
-            }
-            let answer = planned.answer()?;
+            let etag = |tag: &str| format!("W/\"{tag}-{}\"", if csv { "csv" } else { "json" });
+            let (tag, answer) = query.usage(&org, params, |tag| not_modified(&headers, &etag(tag)))?;
+            let etag = etag(&tag);
+            let Some(answer) = answer else { return Ok(Made::NotModified { etag }) };
             let bytes = if csv { write_csv(&answer) } else { write_json(&answer) }?;
             Ok(Made::Body { etag, bytes, next_page_token: answer.next_page_token })
         })

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -123,6 +123,21 @@ impl<'a> Admin<'a> {
             .collect())
     }
 
+    /// Waits until every topic that was just made is seen: brokers learn of it after the controller has answered.
+    fn wait_for(&self, reports: &[TopicReport]) -> Result<(), Error> {
+        let deadline = Instant::now() + ASK;
+        loop {
+            let seen = self.partitions()?;
+            let made = |report: &&TopicReport| report.outcome == TopicOutcome::Created;
+            if reports.iter().filter(made).all(|report| seen.contains_key(&report.topic))
+                || Instant::now() >= deadline
+            {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// How the settings of those topics that exist differ from what they must be.
     fn differences(&self, existing: &BTreeMap<String, i32>) -> Result<Vec<TopicProblem>, Error> {
         let wanted: Vec<_> =
@@ -207,6 +222,7 @@ pub fn create_topics(settings: &KafkaSettings) -> Result<Vec<TopicReport>, Error
         };
         reports.push(TopicReport { topic: topic.into(), outcome });
     }
+    admin.wait_for(&reports)?;
     Ok(reports)
 }
 

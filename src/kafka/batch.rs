@@ -132,7 +132,7 @@ pub(super) struct BatchQueue {
     forwarded: HashMap<(String, i32), NonNull<RDKafkaQueue>>,
     taken: Vec<*mut sys::rd_kafka_message_t>,
     // Rung by librdkafka through a raw pointer until `drop` switches that off.
-    _wake: Arc<Wake>,
+    wake: Arc<Wake>,
     consumer: Arc<StatefulConsumer>,
 }
 
@@ -159,28 +159,27 @@ impl BatchQueue {
             queue,
             forwarded: HashMap::new(),
             taken: vec![ptr::null_mut(); records_max],
-            _wake: wake,
+            wake,
             consumer: Arc::clone(consumer),
         }
     }
 
-    /// Leads a partition's records here. To be called before the partition is assigned: what was fetched earlier may
-    /// already stand elsewhere. Lasts until the queue is dropped.
+    /// Leads a partition's records here. To be called before the partition is assigned, so that none goes to the consumer's own
+    /// queue, and again after: letting go of a partition ends the forwarding, and does so only while the next assignment
+    /// is on its way. What has arrived in between comes along.
     pub(super) fn forward(&mut self, topic: &str, partition: i32) {
         let key = (topic.to_owned(), partition);
-        if self.forwarded.contains_key(&key) {
-            return;
+        if !self.forwarded.contains_key(&key) {
+            let Ok(name) = CString::new(topic) else { return };
+            let client = self.consumer.client().native_ptr();
+            // SAFETY: a live client, a terminated name; the returned reference is ours to destroy.
+            let source = unsafe { sys::rd_kafka_queue_get_partition(client, name.as_ptr(), partition) };
+            let Some(source) = NonNull::new(source) else { return };
+            self.forwarded.insert(key.clone(), source);
         }
-        let Ok(name) = CString::new(topic) else { return };
-        // SAFETY: a live client, a terminated name; the returned reference is ours to destroy.
-        let source = unsafe {
-            sys::rd_kafka_queue_get_partition(self.consumer.client().native_ptr(), name.as_ptr(), partition)
-        };
-        if let Some(source) = NonNull::new(source) {
-            // SAFETY: both queues are alive; librdkafka keeps its own reference to the target.
-            unsafe { sys::rd_kafka_queue_forward(source.as_ptr(), self.queue.as_ptr()) }
-            self.forwarded.insert(key, source);
-        }
+        // SAFETY: both queues are alive; librdkafka keeps its own reference to the target.
+        unsafe { sys::rd_kafka_queue_forward(self.forwarded[&key].as_ptr(), self.queue.as_ptr()) }
+        self.wake.ring();
     }
 
     /// Whether there is nothing to take right now.

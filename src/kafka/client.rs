@@ -131,8 +131,9 @@ impl ConsumerContext for ConsumerState {
     /// Law 5: a rebalance is answered by the worker when it has recovered or let go, not in the callback. librdkafka waits with
     /// everything paused, keeps the membership alive, and so does the group.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<i32> =
+        let mut partitions: Vec<i32> =
             list.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect();
+        partitions.sort_unstable();
         let assigned = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::SeqCst) {
             let answer = if assigned {

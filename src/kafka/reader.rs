@@ -44,14 +44,18 @@ impl Reader {
         Ok(Self { queue: BatchQueue::new(&consumer, BATCH_RECORDS), consumer, settings: settings.clone() })
     }
 
-    /// Starts reading these partitions of `topic`, and nothing else, from these offsets.
+    /// Starts reading these partitions of `topic`, and nothing else, from these offsets. To be stopped before the next start.
     pub(super) fn start(&mut self, topic: &str, from: &[(i32, Offset)]) -> Result<(), Error> {
         let mut list = TopicPartitionList::new();
         for &(partition, offset) in from {
             self.queue.forward(topic, partition);
             list.add_partition_offset(topic, partition, offset).map_err(|error| self.error(topic, &error))?;
         }
-        self.consumer.assign(&list).map_err(|error| self.error(topic, &error))
+        self.consumer.assign(&list).map_err(|error| self.error(topic, &error))?;
+        for &(partition, _) in from {
+            self.queue.forward(topic, partition);
+        }
+        Ok(())
     }
 
     /// Stops reading; what was fetched is dropped.

@@ -160,7 +160,8 @@ impl KafkaSettings {
     /// What every client has.
     fn base(&self, client_id: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set_log_level(RDKafkaLogLevel::Warning);
+        let debug = self.client.contains_key("debug");
+        config.set_log_level(if debug { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Warning });
         for (key, value) in &self.client {
             config.set(key, value);
         }
@@ -194,7 +195,8 @@ impl KafkaSettings {
                 ("queued.max.messages.kbytes", "32768"),
                 ("queued.min.messages", "100000"),
                 ("session.timeout.ms", "10000"),
-                ("heartbeat.interval.ms", "1000"),
+                // How soon a member hears that the group moves partitions.
+                ("heartbeat.interval.ms", "500"),
                 ("check.crcs", "true"),
             ],
         );

@@ -1,6 +1,8 @@
 //! The log as a worker writes it: one transactional producer that publishes outputs and the input offsets that caused them in one
 //! transaction (Law 3). It tells what became of each transaction and never guesses. Next to read: `processor`'s worker.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
@@ -22,6 +24,8 @@ use crate::processor::ports::{CommitOffset, Output, PortError, Sink, TransactErr
 const STEP: Duration = Duration::from_secs(10);
 /// How long taking a transactional id may take: the broker first ends what its former producer had open.
 const INIT: Duration = Duration::from_secs(30);
+/// How long an abort lets records on their way arrive.
+const SETTLE: Duration = Duration::from_secs(2);
 /// How long a full queue or records on their way are waited for between two looks.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -152,7 +156,7 @@ fn retried(deadline: Instant, mut step: impl FnMut(Duration) -> Result<(), Kafka
         match step(left) {
             Err(KafkaError::Transaction(error)) if error.is_retriable() && !left.is_zero() => {
                 tracing::debug!(%error, "a step of a transaction is tried again");
-                std::thread::sleep(LOOK);
+                thread::sleep(LOOK);
             }
             done => return done,
         }
@@ -172,12 +176,17 @@ fn is_fenced(error: &KafkaError) -> bool {
     )
 }
 
-/// The commit itself. rust-rdkafka's flush polls in steps of 100 ms, so what is on its way is waited for in short ones first.
-fn commit(producer: &BaseProducer<SinkContext>) -> Result<(), KafkaError> {
-    let deadline = Instant::now() + STEP;
+/// Waits until no record is on its way and every report is served.
+fn settle(producer: &BaseProducer<SinkContext>, deadline: Instant) {
     while producer.in_flight_count() > 0 && Instant::now() < deadline {
         producer.poll(LOOK);
     }
+}
+
+/// The commit itself. rust-rdkafka's flush polls in steps of 100 ms, so what is on its way is waited for in short ones first.
+fn commit(producer: &BaseProducer<SinkContext>) -> Result<(), KafkaError> {
+    let deadline = Instant::now() + STEP;
+    settle(producer, deadline);
     retried(deadline, |left| producer.commit_transaction(left))
 }
 
@@ -187,7 +196,21 @@ fn abort(producer: &BaseProducer<SinkContext>, cause: &KafkaError) -> TransactEr
     if is_fenced(cause) {
         return TransactError::Fenced(reason);
     }
-    match retried(Instant::now() + STEP, |left| producer.abort_transaction(left)) {
+    // Before the broker knows the transaction's partitions it would refuse to end it.
+    settle(producer, Instant::now() + SETTLE);
+    // The abort waits for the reports of what it drops, and leaves it to others to serve them.
+    let aborted = AtomicBool::new(false);
+    let outcome = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !aborted.load(Ordering::Relaxed) {
+                producer.poll(LOOK);
+            }
+        });
+        let outcome = retried(Instant::now() + STEP, |left| producer.abort_transaction(left));
+        aborted.store(true, Ordering::Relaxed);
+        outcome
+    });
+    match outcome {
         Ok(()) => TransactError::Aborted(reason),
         Err(error) if is_fenced(&error) => TransactError::Fenced(told(&error)),
         Err(error) => TransactError::Unknown(format!("{reason}; and it cannot be aborted: {}", told(&error))),

@@ -115,10 +115,10 @@ impl KafkaSource {
                     )));
                 }
             }
-            if let Some(rebalance) = self.member.context().next_rebalance() {
-                if self.concerns_us(&rebalance)? {
-                    return Ok(Some(rebalance));
-                }
+            if let Some(rebalance) = self.member.context().next_rebalance()
+                && self.concerns_us(&rebalance)?
+            {
+                return Ok(Some(rebalance));
             }
         }
         Ok(None)
@@ -186,6 +186,10 @@ impl KafkaSource {
             self.policies_reader
                 .incremental_assign(&policies)
                 .map_err(|error| retriable("policies cannot be read", &error))?;
+        }
+        for &(partition, _) in accepted {
+            self.usage.forward(&self.settings.topics.usage, partition);
+            self.policies.forward(&self.settings.topics.policies, partition);
         }
         Ok(())
     }

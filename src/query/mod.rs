@@ -13,12 +13,13 @@ pub mod plan;
 mod summary;
 mod usage;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use error::QueryError;
 pub use measure::{Measure, Value};
 pub use summary::SummaryAnswer;
-pub use usage::{PlannedUsage, ROWS_MAX, UsageAnswer, UsageRow};
+pub use usage::{ROWS_MAX, UsageAnswer, UsageRow};
 
 use crate::clock::Clock;
 use crate::domain::decision::LimitDecision;
@@ -27,9 +28,10 @@ use crate::domain::murmur2::partition_of;
 use crate::domain::period::{Period, period_at};
 use crate::domain::terms::{DefaultTerms, PolicyHistory};
 use crate::domain::time::{Hour, Timestamp};
-use crate::store::{Shelf, StoreSnapshot};
+use crate::store::{Shelf, StoreReader, StoreSnapshot};
 
 use params::UsageParams;
+use usage::PlannedUsage;
 
 /// How fresh an answer is, and from which records it follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,12 +170,13 @@ impl Query {
     /// # Errors
     /// When the org is not known here or the store cannot be read.
     pub fn decisions(&self, org: &str) -> Result<DecisionsAnswer, QueryError> {
-        let (snapshot, standing) = self.open(org)?;
+        let (reader, moment) = self.open(org)?;
+        let snapshot = reader.snapshot();
         let decisions = snapshot.decisions(org)?;
         if decisions.is_empty() {
-            self.known(&snapshot, org, standing.partition)?;
+            moment.known(&snapshot, org)?;
         }
-        Ok(DecisionsAnswer { decisions, standing })
+        Ok(DecisionsAnswer { decisions, standing: moment.standing(&snapshot)? })
     }
 
     /// An org's policies.
@@ -181,31 +184,40 @@ impl Query {
     /// # Errors
     /// As [`Query::decisions`].
     pub fn policy(&self, org: &str) -> Result<PolicyAnswer, QueryError> {
-        let (snapshot, standing) = self.open(org)?;
-        self.known(&snapshot, org, standing.partition)?;
-        Ok(PolicyAnswer { history: snapshot.policies(org)?, now: self.clock.now(), standing })
+        let (reader, moment) = self.open(org)?;
+        let snapshot = reader.snapshot();
+        moment.known(&snapshot, org)?;
+        let standing = moment.standing(&snapshot)?;
+        Ok(PolicyAnswer { history: snapshot.policies(org)?, now: moment.now, standing })
     }
 
-    /// Plans a usage question: nothing is read but what the plan needs.
+    /// An org's usage, with the tag that names the answer's content. The rows are not read, and the answer is `None`,
+    /// when the asker `holds` what the tag names.
     ///
     /// # Errors
-    /// When the org is not known here, no view answers, the range is empty, or the token belongs to another question.
-    pub fn usage(&self, org: &str, params: UsageParams) -> Result<PlannedUsage, QueryError> {
-        let (snapshot, standing) = self.open(org)?;
+    /// When the org is not known here, no view answers, the range is empty, the answer is too large, or the token
+    /// belongs to another question.
+    pub fn usage(
+        &self,
+        org: &str,
+        params: UsageParams,
+        holds: impl FnOnce(&str) -> bool,
+    ) -> Result<(String, Option<UsageAnswer>), QueryError> {
+        let (reader, moment) = self.open(org)?;
+        let snapshot = reader.snapshot();
         let history = snapshot.policies(org)?;
         if history.is_empty() {
-            self.known(&snapshot, org, standing.partition)?;
+            moment.known(&snapshot, org)?;
         }
         let token = match &params.page_token {
             Some(text) => Some(page::read_for(text, usage::fingerprint(org, &params))?),
             None => None,
         };
-        let now = self.clock.now();
         let (from, to) = match &token {
             Some(token) => (Hour(token.from), Hour(token.to)),
             None => (
-                params.from.unwrap_or_else(|| self.period(&history, now).start),
-                params.to.unwrap_or_else(|| Hour(now.hour().0 + 1)),
+                params.from.unwrap_or_else(|| self.period(&history, moment.now).start),
+                params.to.unwrap_or_else(|| Hour(moment.now.hour().0 + 1)),
             ),
         };
         if from >= to {
@@ -216,41 +228,62 @@ impl Query {
         let period_end = |hour: Hour| self.period(&history, hour.start()).end;
         let edges = params.bucket.cut(&params.zone, from, to, &period_end)?;
         let stretches = plan::plan(snapshot.views(), &params.dimensions(), &edges)?;
-        Ok(PlannedUsage { snapshot, org: org.to_owned(), params, token, edges, stretches, standing })
+        let standing = moment.standing(&snapshot)?;
+        let planned = PlannedUsage { snapshot: &snapshot, org, params, token, edges, stretches, standing };
+        let tag = planned.tag();
+        let answer = if holds(&tag) { None } else { Some(planned.answer()?) };
+        Ok((tag, answer))
     }
 
     fn period(&self, policies: &PolicyHistory, at: Timestamp) -> Period {
         period_at(Some(policies), &self.default, at)
     }
 
-    /// The snapshot of an org's partition, and how fresh it is.
-    fn open(&self, org: &str) -> Result<(StoreSnapshot, Standing), QueryError> {
+    /// A reader of the store that holds an org, and the moment at which it was asked for: before its snapshot is
+    /// taken, so that an answer's `as_of` is never newer than its rows.
+    fn open(&self, org: &str) -> Result<(StoreReader, Moment), QueryError> {
         let org = OrgId::new(org).ok_or_else(|| QueryError::BadOrg(org.to_owned()))?;
         let partition = partition_of(org.as_str().as_bytes(), self.partitions);
         let not_here = || QueryError::NotHere { org: org.to_string(), partition };
         let reader = self.shelf.get(partition).ok_or_else(not_here)?;
-        // Asked before the snapshot is taken: records that come between make `as_of` older than the rows, never newer.
-        let (now, caught_up) = (self.clock.now(), (self.caught_up)(partition));
-        let snapshot = reader.snapshot();
+        Ok((reader, Moment { partition, now: self.clock.now(), caught_up: (self.caught_up)(partition) }))
+    }
+}
+
+/// When a question was asked, of which partition.
+struct Moment {
+    partition: i32,
+    now: Timestamp,
+    caught_up: bool,
+}
+
+impl Moment {
+    /// How fresh answers from this snapshot are.
+    fn standing(&self, snapshot: &StoreSnapshot<'_>) -> Result<Standing, QueryError> {
         let meta = snapshot.meta()?;
-        let log_time = meta.as_ref().map_or(Timestamp::from_micros(0), |meta| meta.log_time);
-        let standing = Standing {
-            as_of: if caught_up { now } else { log_time },
-            since: meta.as_ref().and_then(|meta| meta.since),
-            partition,
-            usage: meta.as_ref().map_or(0, |meta| meta.position),
-            policies: meta.as_ref().map_or(0, |meta| meta.policies_position),
-            caught_up,
-        };
-        Ok((snapshot, standing))
+        let meta = meta.as_ref();
+        let log_time = meta.map_or(Timestamp::from_micros(0), |meta| meta.log_time);
+        Ok(Standing {
+            as_of: if self.caught_up { self.now } else { log_time },
+            since: meta.and_then(|meta| meta.since),
+            partition: self.partition,
+            usage: meta.map_or(0, |meta| meta.position),
+            policies: meta.map_or(0, |meta| meta.policies_position),
+            caught_up: self.caught_up,
+        })
     }
 
-    /// Refuses an org without any row or policy, so that a misspelt name is not taken for one without usage.
-    #[expect(clippy::unused_self, reason = "the next step of every question, as `open`")]
-    fn known(&self, snapshot: &StoreSnapshot, org: &str, partition: i32) -> Result<(), QueryError> {
-        if snapshot.has_org(org)? {
-            return Ok(());
+    /// Refuses an org without any row or terms, so that a misspelt name is not taken for one without usage.
+    fn known(&self, snapshot: &StoreSnapshot<'_>, org: &str) -> Result<(), QueryError> {
+        let mut known = !snapshot.terms(org)?.is_empty();
+        let org_view = snapshot.views().iter().position(|view| view.dimensions.is_empty());
+        if let (false, Some(view)) = (known, org_view.and_then(|view| u8::try_from(view).ok())) {
+            snapshot.rows(view, org, i32::MIN..i32::MAX, &mut |_, _, _| {
+                known = true;
+                ControlFlow::Break(())
+            })?;
         }
-        Err(QueryError::UnknownOrg { org: org.to_owned(), partition })
+        let unknown = || QueryError::UnknownOrg { org: org.to_owned(), partition: self.partition };
+        known.then_some(()).ok_or_else(unknown)
     }
 }

@@ -248,8 +248,7 @@ fn order(text: &str, group_by: &[Dimension]) -> Result<(OrderField, bool), Query
     let mut words = text.split_whitespace();
     let field = words.next().unwrap_or("start");
     let descending = match (words.next(), words.next()) {
-        (None, None) => false,
-        (Some("asc"), None) => false,
+        (None | Some("asc"), None) => false,
         (Some("desc"), None) => true,
         _ => {
             return Err(QueryError::parameter(
@@ -329,7 +328,7 @@ mod tests {
             ("filter", "user", "dimension:value"),
             ("from", "2026-11-20T10:30:00Z", "take 2026-11-20T10:00:00Z"),
             ("from", "yesterday", "neither a date"),
-            ("from", "-009999-01-01T00:00:00Z", "beyond the years"),
+            ("from", "3000-01-01T00:00:00Z", "beyond the years"),
             ("measures", "credit", "`credits`"),
             ("order_by", "user", "ordered by `user`"),
             ("order_by", "credits down", "`desc`"),

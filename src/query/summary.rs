@@ -1,6 +1,7 @@
 //! An org's summary: its running period's usage from the rows, its terms, and what `domain::summary` makes of both.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 
 use jiff::tz::TimeZone;
 
@@ -39,10 +40,11 @@ impl Query {
     /// # Errors
     /// When the org is not known here or the store cannot be read.
     pub fn summary(&self, org: &str) -> Result<SummaryAnswer, QueryError> {
-        let (snapshot, standing) = self.open(org)?;
-        self.known(&snapshot, org, standing.partition)?;
+        let (reader, moment) = self.open(org)?;
+        let snapshot = reader.snapshot();
+        moment.known(&snapshot, org)?;
         let history = snapshot.policies(org)?;
-        let now = self.clock.now();
+        let now = moment.now;
         let period = self.period(&history, now);
         let terms = in_force(Some(&history), &self.default, now);
 
@@ -67,12 +69,13 @@ impl Query {
             InForce::Nothing | InForce::Block => None,
         };
         let decision = snapshot.decisions(org)?.into_iter().find(|decision| decision.scope.budget.is_none());
+        let standing = moment.standing(&snapshot)?;
         Ok(SummaryAnswer { org_id: org.to_owned(), policy, summary: summarise(&usage), decision, standing })
     }
 }
 
 /// How many products have events in the range; 0 when no view tells products apart.
-fn active_products(snapshot: &StoreSnapshot, org: &str, range: &[Hour]) -> Result<u64, QueryError> {
+fn active_products(snapshot: &StoreSnapshot<'_>, org: &str, range: &[Hour]) -> Result<u64, QueryError> {
     let mut events: HashMap<Option<String>, i128> = HashMap::new();
     let read = read(snapshot, org, &[Dimension::Product], range, &mut |_, value, tally| {
         *events.entry(value.map(str::to_owned)).or_default() += tally.sum(Field::EVENTS);
@@ -86,7 +89,7 @@ fn active_products(snapshot: &StoreSnapshot, org: &str, range: &[Hour]) -> Resul
 
 /// Each planned row between the edges: its first hour, the value of the one dimension asked for, and its tally.
 fn read(
-    snapshot: &StoreSnapshot,
+    snapshot: &StoreSnapshot<'_>,
     org: &str,
     dimensions: &[Dimension],
     edges: &[Hour],
@@ -97,6 +100,7 @@ fn read(
         let column = view.dimensions.iter().position(|dimension| dimensions.contains(dimension));
         snapshot.rows(stretch.view, org, stretch.rows, &mut |number, values, tally| {
             each(stretch.size.first_hour(number), column.and_then(|column| values[column]), tally);
+            ControlFlow::Continue(())
         })?;
     }
     Ok(())

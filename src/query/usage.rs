@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use crate::domain::dimension::Dimension;
 use crate::domain::tally::Tally;
@@ -59,9 +60,9 @@ pub struct UsageAnswer {
 }
 
 /// A planned question over one snapshot: cheap until it is answered.
-pub struct PlannedUsage {
-    pub(super) snapshot: StoreSnapshot,
-    pub(super) org: String,
+pub(super) struct PlannedUsage<'a> {
+    pub(super) snapshot: &'a StoreSnapshot<'a>,
+    pub(super) org: &'a str,
     pub(super) params: UsageParams,
     pub(super) token: Option<Token>,
     pub(super) edges: Vec<Hour>,
@@ -69,12 +70,11 @@ pub struct PlannedUsage {
     pub(super) standing: Standing,
 }
 
-impl PlannedUsage {
+impl PlannedUsage<'_> {
     /// Names the answer's content without reading a row: two equal ones are of equal answers. It follows from the
     /// positions, the views, the question, and the buckets, which is where terms and the time come in.
-    #[must_use]
-    pub fn etag(&self) -> String {
-        let mut parts = vec![self.org.clone(), self.standing.tag(), format!("{:?}", self.snapshot.views())];
+    pub(super) fn tag(&self) -> String {
+        let mut parts = vec![self.org.to_owned(), self.standing.tag(), format!("{:?}", self.snapshot.views())];
         parts.push(format!("{} {}", self.params.fingerprint, self.params.page_size));
         parts.push(self.params.page_token.clone().unwrap_or_default());
         parts.push(format!("{:?}", self.edges));
@@ -85,7 +85,7 @@ impl PlannedUsage {
     ///
     /// # Errors
     /// When the answer is too large or the store cannot be read.
-    pub fn answer(self) -> Result<UsageAnswer, QueryError> {
+    pub(super) fn answer(self) -> Result<UsageAnswer, QueryError> {
         let grid = Grid::read(&self)?;
         let order = Order::new(&grid, &self.params);
         let first = self.token.as_ref().map_or(0, |token| order.after(token));
@@ -119,7 +119,7 @@ struct Grid {
 }
 
 impl Grid {
-    fn read(planned: &PlannedUsage) -> Result<Self, QueryError> {
+    fn read(planned: &PlannedUsage<'_>) -> Result<Self, QueryError> {
         let params = &planned.params;
         let mut filling = Filling::new(planned);
         for stretch in &planned.stretches {
@@ -127,12 +127,13 @@ impl Grid {
             let columns = Columns::of(view, params);
             planned.snapshot.rows(
                 stretch.view,
-                &planned.org,
+                planned.org,
                 stretch.rows.clone(),
                 &mut |number, values, tally| {
                     if columns.pass(values) {
                         filling.add(stretch.size.first_hour(number), columns.group(values), tally);
                     }
+                    if filling.too_large { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 },
             )?;
             if filling.too_large {
@@ -193,7 +194,7 @@ struct Filling<'a> {
 }
 
 impl<'a> Filling<'a> {
-    fn new(planned: &'a PlannedUsage) -> Self {
+    fn new(planned: &'a PlannedUsage<'_>) -> Self {
         let params = &planned.params;
         let ordered = match params.order_by.0 {
             OrderField::Measure(measure) => measure.fields(),
@@ -233,9 +234,6 @@ impl<'a> Filling<'a> {
     }
 
     fn add<'v>(&mut self, hour: Hour, group: impl Iterator<Item = Option<&'v str>> + Clone, tally: &Tally) {
-        if self.too_large {
-            return;
-        }
         let bucket = self.edges.partition_point(|edge| *edge <= hour) - 1;
         let group = self.number(group);
         let cell = self.cells.entry((bucket, group)).or_default();
@@ -330,22 +328,16 @@ impl<'a> Order<'a> {
         self.sorted.partition_point(|cell| self.compare(&self.key(*cell), &last) != Ordering::Greater)
     }
 
-    fn token(&self, cell: usize, planned: &PlannedUsage) -> Token {
+    fn token(&self, cell: usize, planned: &PlannedUsage<'_>) -> Token {
         let key = self.key(cell);
         Token {
-            query: planned.fingerprint(),
+            query: fingerprint(planned.org, &planned.params),
             from: planned.edges[0].0,
             to: planned.edges[planned.edges.len() - 1].0,
             rank: key.rank.map(|rank| rank.to_string()),
             start: key.start.0,
             group: key.group.to_vec(),
         }
-    }
-}
-
-impl PlannedUsage {
-    fn fingerprint(&self) -> u64 {
-        fingerprint(&self.org, &self.params)
     }
 }
 

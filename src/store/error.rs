@@ -68,7 +68,7 @@ impl StoreError {
         // RocksDB has no kind of its own for a held lock, nor for a file that its manifest names and that is gone.
         let says = |text: &str| problem.contains(text);
         match error.kind() {
-            _ if says("lock hold by current process") || says("/LOCK") => Self::InUse { path, problem },
+            _ if says("lock hold by current process") || says("While lock file") => Self::InUse { path, problem },
             rocksdb::ErrorKind::Corruption => Self::Corrupt { path, problem },
             rocksdb::ErrorKind::IOError if says("No such file") => Self::Corrupt { path, problem },
             _ => Self::Io { path, problem },

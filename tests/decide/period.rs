@@ -21,10 +21,10 @@ const ZONES: [&str; 10] = [
 ];
 
 fn period(policies: &PolicyHistory, instant: &str) -> (String, String) {
-    text(&period_at(Some(policies), &DefaultTerms::Allow, at(instant)))
+    text(period_at(Some(policies), &DefaultTerms::Allow, at(instant)))
 }
 
-fn text(period: &Period) -> (String, String) {
+fn text(period: Period) -> (String, String) {
     (period.starts_at().to_string(), period.ends_at().to_string())
 }
 
@@ -135,12 +135,12 @@ fn an_org_without_policy_has_the_defaults_anchor_or_day_1_utc() {
     let instant = at("2026-11-20T00:00:00Z");
     let first_of_month = pair("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z");
     for default in [DefaultTerms::Allow, DefaultTerms::Block] {
-        assert_eq!(text(&period_at(None, &default, instant)), first_of_month);
-        assert_eq!(text(&period_at(Some(&PolicyHistory::default()), &default, instant)), first_of_month);
+        assert_eq!(text(period_at(None, &default, instant)), first_of_month);
+        assert_eq!(text(period_at(Some(&PolicyHistory::default()), &default, instant)), first_of_month);
     }
     let default = DefaultTerms::Policy(Box::new(anchored(15, "Asia/Kolkata", Timestamp::MIN)));
     let from_default = pair("2026-11-14T19:00:00Z", "2026-12-14T19:00:00Z");
-    assert_eq!(text(&period_at(None, &default, instant)), from_default);
+    assert_eq!(text(period_at(None, &default, instant)), from_default);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fetches the servers that the tests run against (Apache Kafka, a schema registry) into a cache outside the clone.
 # Called by `make setup`. Does nothing, quickly, when they are there; prints the directory that holds them.
+# With --check it fetches nothing and fails when they are not there: what the tests ask.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -10,6 +11,10 @@ servers="${XDG_CACHE_HOME:-$HOME/.cache}/tallyman/servers-$version"
 if [ -e "$servers/complete" ]; then
     echo "$servers"
     exit 0
+fi
+if [ "${1:-}" = --check ]; then
+    echo "fetch-servers: the servers for the tests are not in $servers; \`make setup\` fetches them" >&2
+    exit 1
 fi
 for tool in java mvn; do
     command -v "$tool" >/dev/null || {

@@ -44,7 +44,7 @@ fn every_file_keeps_the_rules_of_the_house() {
         let Ok(text) = std::fs::read_to_string(path) else { continue };
         let name = path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
         faults.extend(check_text(&name, &text));
-        if name.ends_with(".rs") {
+        if path.extension().is_some_and(|ending| ending == "rs") {
             faults.extend(check_rust(&Source::new(&name, &text)));
         }
     }

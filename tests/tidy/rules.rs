@@ -40,6 +40,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
         ],
     ),
     ("clock", &[]),
+    // It makes the settings that rooms own from raw text.
     ("config", &["codec::OutputEncoding", "kafka::KafkaSettings", "kafka::Topics", "telemetry"]),
     ("app", &["*"]),
     ("main", &["*"]),
@@ -272,7 +273,8 @@ fn docstrings(source: &Source, tell: Tell<'_>) {
         return;
     }
     let lines: Vec<&str> = source.text.lines().collect();
-    for at in source.words("pub").filter(|at| !source.is_test(*at)) {
+    let opens_line = |at: &usize| source.code[..*at].trim_end_matches(' ').ends_with('\n');
+    for at in source.words("pub").filter(opens_line).filter(|at| !source.is_test(*at)) {
         let line = source.line(at) - 1;
         let declared = lines[line].trim().strip_prefix("pub ").and_then(|rest| rest.split(' ').next());
         let item = declared.is_some_and(|keyword| ITEMS.contains(&keyword));

@@ -104,6 +104,7 @@ fn every_public_item_has_a_docstring() {
         "pub const fn f() {}",
         "pub async fn f() {}",
         "pub struct S;",
+        "pub struct S(pub u8);",
         "pub enum E {}",
         "pub trait T {}",
         "pub const C: u8 = 1;",

@@ -1,0 +1,95 @@
+//! Terms documents as people write them: defaults, several in a text, and errors that name document, line and field.
+
+use tallyman::codec::terms_document::{DocumentDefaults, parse};
+use tallyman::codec::terms_json;
+use tallyman::domain::terms::{BudgetAction, LimitMode, TermsRecord};
+use tallyman::domain::time::Timestamp;
+
+fn defaults() -> DocumentDefaults {
+    DocumentDefaults { effective_at: Timestamp::from_micros(1_795_000_000_000_000), updated_by: "cli".to_owned() }
+}
+
+#[test]
+fn a_text_of_several_documents_gives_each_with_its_defaults() {
+    let text = r#"# the plan
+type: OrgPolicy
+org_id: acme
+plan: team
+base_allocation: 1000
+credit_price: "0.002"
+auto_purchase:
+  at_percent: 90
+  pack_credits: 10
+  max_packs_per_period: 2
+---
+type: tallyman.v1.Budget
+org_id: acme
+budget_id: b1
+name: per user
+dimension: user
+value: "*"
+limit: "2.5"
+period: month
+action: BLOCK
+effective_at: 2026-11-01T00:00:00Z
+updated_by: ops
+"#;
+    let terms = parse(text, &defaults()).unwrap();
+    let [TermsRecord::OrgPolicy(policy), TermsRecord::Budget(budget)] = &terms[..] else { panic!("{terms:?}") };
+    assert_eq!(policy.base_allocation.to_string(), "1000.000000");
+    assert_eq!(policy.credit_price.unwrap().micros(), 2000);
+    assert_eq!((policy.limit_mode, policy.anchor_day, &*policy.time_zone), (LimitMode::Hard, 1, "UTC"));
+    assert_eq!(policy.thresholds, [75, 90, 100]);
+    assert_eq!((policy.effective_at, &*policy.updated_by), (defaults().effective_at, "cli"));
+    assert_eq!(policy.auto_purchase.as_ref().unwrap().pack_credits.micros(), 10_000_000);
+    assert_eq!(
+        (budget.limit.micros(), budget.action, &*budget.updated_by),
+        (2_500_000, BudgetAction::Block, "ops")
+    );
+}
+
+#[test]
+fn a_json_document_is_one_too_and_what_is_got_can_be_applied() {
+    let text = r#"{"type": "OrgPolicy", "org_id": "acme", "plan": "p", "unlimited": true}"#;
+    let terms = parse(text, &defaults()).unwrap();
+    let shown = serde_json::to_string_pretty(&terms_json(&terms[0])).unwrap();
+    assert_eq!(parse(&shown, &defaults()).unwrap(), terms);
+}
+
+#[test]
+fn an_error_names_document_line_and_field() {
+    let good = "type: Label\norg_id: acme\ndimension: user\nvalue: u1\ndisplay_name: Ann\n";
+    let cases = [
+        (
+            format!("{good}---\n{good}colour: red\n"),
+            "document 2, line 12: `colour` is no field of Label; did you mean `value`?",
+        ),
+        (
+            good.replace("dimension: user", "dimension: users"),
+            "document 1, line 3: `dimension` is \"users\", none of the known values",
+        ),
+        (
+            good.replace("type: Label", "type: Lable"),
+            "document 1, line 1: `type` is \"Lable\"; it must be one of OrgPolicy, Budget, CreditGrant, Label, PurchaseDeclined",
+        ),
+        (
+            good.replace("type: Label\n", ""),
+            "document 1, line 1: `type` is missing; it is one of OrgPolicy, Budget, CreditGrant, Label, PurchaseDeclined",
+        ),
+        (good.replace("value: u1\n", ""), "document 1, line 1: `value` is missing"),
+        (good.replace("value: u1", "value: 17"), "document 1, line 4: `value` must be text"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(parse(&text, &defaults()).unwrap_err().to_string(), expected);
+    }
+    let policy = "type: OrgPolicy\norg_id: acme\nplan: p\nbase_allocation: 12.5\n";
+    let error = parse(policy, &defaults()).unwrap_err().to_string();
+    assert_eq!(error, "document 1, line 4: `base_allocation` is a number; write the decimal as text, \"12.5\"");
+    let nested = format!("{}auto_purchase:\n  at_percent: 900\n", policy.replace("12.5", "12"));
+    let error = parse(&nested, &defaults()).unwrap_err().to_string();
+    assert_eq!(error, "document 1, line 5: `auto_purchase.at_percent` is 900, beyond 1..100");
+    let broken = format!("{good}---\ntype: [Label\n");
+    let error = parse(&broken, &defaults()).unwrap_err();
+    assert_eq!(error.document, 2, "{error}");
+    assert!(error.line.is_some(), "{error}");
+}

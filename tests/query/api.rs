@@ -1,0 +1,285 @@
+//! HTTP on a real listener: statuses, bodies, headers, and what must be refused.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tallyman::http::{ApiState, HttpError, check_listen, serve};
+use tallyman::telemetry::{Health, TaskState, Telemetry};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::support::{Fixture, ORG, events};
+
+/// A server over a filled store; it ends with the test.
+pub struct Server {
+    pub url: String,
+    pub health: Health,
+    runtime: Runtime,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<Result<(), HttpError>>,
+    fixture: Fixture,
+}
+
+/// What a request gave.
+struct Reply {
+    status: u16,
+    headers: ureq::http::HeaderMap,
+    body: String,
+}
+
+impl Reply {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The detail of a problem, with its form checked.
+    fn problem(&self) -> String {
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status);
+        assert_eq!(problem["type"], "about:blank");
+        assert!(problem["title"].is_string());
+        problem["detail"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Server {
+    pub fn start(partitions: i32) -> Self {
+        let mut fixture = Fixture::new();
+        fixture.commit(ORG, &events(300, 5));
+        for org in ["beta", "gamma"] {
+            fixture.commit(org, &events(3, 6));
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let health = Health::new(0);
+        let state = ApiState::new(fixture.query(partitions), Telemetry::new(0), health.clone());
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let ended = runtime.spawn(serve(listener, state, async {
+            let _ = stopped.await;
+        }));
+        Self { url, health, runtime, stop, ended, fixture }
+    }
+
+    fn get(&self, path: &str) -> Reply {
+        self.ask("GET", path, &[])
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut response = agent.run(request.body(()).unwrap()).unwrap();
+        let body = response.body_mut().read_to_string().unwrap();
+        Reply { status: response.status().as_u16(), headers: response.headers().clone(), body }
+    }
+}
+
+#[test]
+fn usage_is_json_with_exact_decimals_totals_and_how_fresh_it_is() {
+    let server = Server::start(1);
+    let reply = server.get(
+        "/v1/orgs/acme/usage?from=2026-10-01&to=2026-12-01&bucket=none&group_by=product&order_by=product%20desc",
+    );
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let body = reply.json();
+    let rows = body["rows"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| &row["product"]).collect::<Vec<_>>(), ["chat", "agents"]);
+    assert!(rows[0].get("start").is_none(), "no start with bucket=none");
+    assert!(rows[0]["credits"].is_string() && rows[0]["events"].is_u64());
+    assert_eq!(body["total"]["events"], 300);
+    assert_eq!(body["as_of"], "2026-11-20T12:30:00Z");
+    assert_eq!(body["position"]["usage"], 306);
+    assert_eq!(body["position"]["policies"], 6);
+    assert!(body["since"].is_null());
+    assert_eq!(body["next_page_token"], "");
+    let first = reply.body.find("product").unwrap();
+    assert!(first < reply.body.find("credits").unwrap(), "columns stand in their order");
+    let day = server.get("/v1/orgs/acme/usage?from=2026-11-20&to=2026-11-21").json();
+    assert_eq!(day["rows"].as_array().unwrap().len(), 1);
+    assert_eq!(day["rows"][0]["start"], "2026-11-20T00:00:00Z");
+}
+
+#[test]
+fn usage_is_csv_when_that_is_accepted_and_pages_by_a_header() {
+    let server = Server::start(1);
+    let csv = [("accept", "text/csv")];
+    let path = "/v1/orgs/acme/usage?from=2026-10-01&to=2026-12-01&bucket=month&group_by=user&measures=credits,success_rate";
+    let whole = server.ask("GET", path, &csv);
+    assert!(whole.header("content-type").starts_with("text/csv"));
+    assert_eq!(whole.header("x-tallyman-next-page-token"), "");
+    let lines: Vec<&str> = whole.body.lines().collect();
+    assert_eq!(lines[0], "start,user,credits,success_rate");
+    assert_eq!(lines.len(), 1 + 2 * 4, "two months of three users and the absent one");
+    let page = server.ask("GET", &format!("{path}&page_size=3"), &csv);
+    assert_eq!(page.body.lines().collect::<Vec<_>>(), lines[..4]);
+    let token = page.header("x-tallyman-next-page-token").to_owned();
+    let next = server.ask("GET", &format!("{path}&page_size=100&page_token={token}"), &csv);
+    assert_eq!(next.body.lines().skip(1).collect::<Vec<_>>(), lines[4..]);
+    let json = server.ask("GET", path, &[("accept", "application/json, text/csv;q=0.5")]);
+    assert_eq!(json.header("content-type"), "application/json");
+}
+
+#[test]
+fn what_is_wrong_is_a_problem_that_says_what_and_what_next() {
+    let server = Server::start(1);
+    for (path, status, says) in [
+        ("/v1/orgs/acme/usage?groupby=user", 400, "did you mean `group_by`?"),
+        ("/v1/orgs/acme/usage?compare=previous", 400, "later version"),
+        (
+            "/v1/orgs/acme/usage?from=2026-11-20T01:00:00Z&group_by=product,user",
+            400,
+            "dimensions = [\"product\", \"user\"]",
+        ),
+        ("/v1/orgs/acme/usage?from=2020-01-01&bucket=hour", 400, "more than 10000 buckets"),
+        ("/v1/orgs/acme/usage?page_token=zz", 400, "not one that an answer gave"),
+        ("/v1/orgs/acme/usage?from=%FF", 400, ""),
+        ("/v1/orgs/acme/decisions?x=1", 400, "no parameter `x`; none is known here"),
+        ("/v1/orgs/nobody", 404, "/v1/orgs lists the known"),
+        ("/v1/orgs/nobody/usage", 404, "check its spelling"),
+        ("/v1/orgs/a%20b/policy", 400, "cannot be an org id"),
+        ("/v1/nothing", 404, "/ names what there is"),
+    ] {
+        let reply = server.get(path);
+        assert_eq!(reply.status, status, "{path}: {}", reply.body);
+        let detail = reply.problem();
+        assert!(detail.contains(says), "{path}: {detail}");
+    }
+    let post = server.ask("POST", "/v1/orgs", &[]);
+    assert_eq!(post.status, 405);
+    assert!(post.problem().contains("GET"));
+}
+
+#[test]
+fn an_org_of_another_partition_is_misdirected_and_of_a_restoring_one_is_asked_for_again() {
+    let server = Server::start(1 << 20);
+    let reply = server.get("/v1/orgs/acme");
+    assert_eq!(reply.status, 421);
+    let partition = i32::try_from(reply.json()["partition"].as_i64().unwrap()).unwrap();
+    assert!(reply.problem().contains(&format!("partition {partition}")));
+    server.health.set(partition, TaskState::Restoring);
+    let reply = server.get("/v1/orgs/acme");
+    assert_eq!((reply.status, reply.header("retry-after")), (503, "2"));
+    assert!(reply.problem().contains("is being restored"));
+}
+
+#[test]
+fn an_etag_spares_the_answer_until_a_record_is_folded_and_differs_by_question_and_format() {
+    let mut server = Server::start(1);
+    for path in ["/v1/orgs/acme/usage?from=2026-10-01&to=2026-11-01", "/v1/orgs/acme/decisions"] {
+        let etag = server.get(path).header("etag").to_owned();
+        assert!(etag.starts_with("W/\""), "{etag}");
+        for held in [etag.clone(), format!("\"x\", {etag}"), "*".to_owned()] {
+            let reply = server.ask("GET", path, &[("if-none-match", &held)]);
+            assert_eq!((reply.status, reply.body.as_str(), reply.header("etag")), (304, "", etag.as_str()));
+        }
+        assert_eq!(server.ask("GET", path, &[("if-none-match", "W/\"x\"")]).status, 200);
+    }
+    let path = "/v1/orgs/acme/usage?from=2026-10-01&to=2026-11-01";
+    let etag = server.get(path).header("etag").to_owned();
+    let csv = [("accept", "text/csv"), ("if-none-match", etag.as_str())];
+    assert_eq!(server.ask("GET", path, &csv).status, 200);
+    let other = "/v1/orgs/acme/usage?from=2026-10-01&to=2026-11-02";
+    assert_eq!(server.ask("GET", other, &[("if-none-match", &etag)]).status, 200);
+    server.fixture.commit("beta", &events(1, 7));
+    assert_eq!(server.ask("GET", path, &[("if-none-match", &etag)]).status, 200);
+    let running = "/v1/orgs/acme/usage";
+    let etag = server.get(running).header("etag").to_owned();
+    server.fixture.clock.set(super::support::at("2026-11-20T13:00:00Z"));
+    assert_eq!(
+        server.ask("GET", running, &[("if-none-match", &etag)]).status,
+        200,
+        "the range ends an hour later"
+    );
+}
+
+#[test]
+fn orgs_are_paged_by_id_with_what_was_decided() {
+    let server = Server::start(1);
+    let all = server.get("/v1/orgs").json();
+    assert_eq!(all["orgs"].as_array().unwrap().len(), 3);
+    assert_eq!(all["orgs"][0]["org_id"], ORG);
+    assert_eq!(all["orgs"][0]["plan"], "pro");
+    assert_eq!(all["orgs"][0]["action"], "BLOCK");
+    assert!(all["orgs"][1]["action"].is_null());
+    let first = server.get("/v1/orgs?page_size=2").json();
+    assert_eq!(first["orgs"].as_array().unwrap().len(), 2);
+    let token = first["next_page_token"].as_str().unwrap();
+    let second = server.get(&format!("/v1/orgs?page_token={token}")).json();
+    assert_eq!(second["orgs"][0]["org_id"], "gamma");
+    assert_eq!(second["next_page_token"], "");
+}
+
+#[test]
+fn summary_decisions_and_policy_have_the_fields_of_the_contract() {
+    let server = Server::start(1);
+    let summary = server.get("/v1/orgs/acme").json();
+    assert_eq!((&summary["plan"], &summary["limit_mode"]), (&"pro".into(), &"HARD".into()));
+    assert_eq!(summary["base_allocation"], "1000000.000000");
+    assert_eq!(summary["period_start"], "2026-11-11T23:00:00Z");
+    assert_eq!(summary["days_until_reset"], 22);
+    assert_eq!(summary["decision"]["reason"], "ALLOWANCE_SPENT");
+    assert_eq!(summary["peak_day"]["date"].as_str().unwrap().len(), 10);
+    let decisions = server.get("/v1/orgs/acme/decisions").json();
+    let decision = &decisions["decisions"][0];
+    assert_eq!((&decision["org_id"], &decision["version"]), (&ORG.into(), &7.into()));
+    assert_eq!((&decision["allowance"], &decision["extra"]), (&"5.000000".into(), &Value::Null));
+    assert_eq!((&decision["cause_offset"], &decision["cause_event_id"]), (&41.into(), &"e41".into()));
+    let policy = server.get("/v1/orgs/acme/policy").json();
+    assert_eq!((&policy["offset"], &policy["policy"]["plan"]), (&3.into(), &"pro".into()));
+    assert_eq!(policy["next_change_at"], "2027-01-01T00:00:00Z");
+    assert_eq!(policy["history"][1]["policy"]["plan"], "max");
+    assert_eq!(server.get("/v1/orgs/beta").json()["limit_mode"], Value::Null);
+}
+
+#[test]
+fn ready_follows_the_tasks_and_metrics_count_requests_by_their_pattern() {
+    let server = Server::start(1);
+    assert_eq!(server.get("/livez").status, 200);
+    assert_eq!(server.get("/readyz").status, 200);
+    server.health.set(0, TaskState::Replaying { position: 5, until: 9 });
+    let reply = server.get("/readyz");
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.json()["reasons"][0], "partition 0 is replaying its log: offset 5 of 9");
+    server.health.set(0, TaskState::CaughtUp);
+    assert_eq!(server.get("/readyz").status, 200);
+    server.health.set(0, TaskState::Halted { reason: "log_shrunk", message: "run rebuild".into() });
+    assert_eq!(server.get("/readyz").status, 503);
+    assert_eq!(server.get("/livez").status, 200);
+    server.get("/v1/orgs/acme/decisions");
+    let metrics = server.get("/metrics");
+    assert!(metrics.body.contains("route=\"/v1/orgs/{org}/decisions\",status=\"200\""), "{}", metrics.body);
+    assert!(!metrics.body.contains("acme"));
+    assert!(server.get("/").body.contains("/v1/orgs/{org}/usage"));
+}
+
+#[test]
+fn a_name_that_resolves_to_loopback_reads_nothing() {
+    let server = Server::start(1);
+    let reply = server.ask("GET", "/v1/orgs", &[("host", "rebound.example:8080")]);
+    assert_eq!(reply.status, 403);
+    assert!(reply.problem().contains("not loopback"));
+    assert_eq!(server.ask("GET", "/v1/orgs", &[("host", "localhost:9999")]).status, 200);
+    assert_eq!(server.ask("GET", "/metrics", &[("host", "tallyman.internal")]).status, 200);
+}
+
+#[test]
+fn nothing_beyond_loopback_is_listened_on_and_the_end_is_in_order() {
+    for beyond in ["0.0.0.0:80", "10.0.0.1:80", "[::]:80"] {
+        let error = check_listen(beyond.parse::<SocketAddr>().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("beyond loopback"), "{error}");
+    }
+    let server = Server::start(1);
+    assert_eq!(server.get("/livez").status, 200);
+    server.stop.send(()).unwrap();
+    server.runtime.block_on(server.ended).unwrap().unwrap();
+}

@@ -1,0 +1,65 @@
+//! `tallyman query` against a real listener.
+
+use clap::Parser;
+use tallyman::cli::query::{AskError, QueryArgs, run};
+
+use super::api::Server;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    query: QueryArgs,
+}
+
+fn ask(server: &Server, line: &str) -> Result<String, AskError> {
+    let line = Line::try_parse_from(std::iter::once("query").chain(line.split(' '))).unwrap();
+    let mut out = Vec::new();
+    run(&line.query, &server.url, &mut out)?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn usage_is_a_table_of_all_pages_with_its_total() {
+    let server = Server::start(1);
+    let range = "usage acme --from 2026-10-01 --to 2026-12-01";
+    let table =
+        ask(&server, &format!("{range} --bucket month --group-by product --measures credits,events")).unwrap();
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["start", "product", "credits", "events"]);
+    assert!(lines[5].starts_with("total") && lines[5].ends_with(" 300"), "{table}");
+    assert!(lines[7].starts_with("2026-10-01T00:00:00Z to 2026-12-01T00:00:00Z, as of"), "{table}");
+    // Six users by hour are more than one page.
+    let hours = ask(&server, &format!("{range} --bucket hour --group-by user,model --output csv")).unwrap();
+    assert_eq!(hours.lines().count(), 1 + 61 * 24 * 12);
+    let json = ask(&server, &format!("{range} --bucket hour --group-by user,model --output json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 61 * 24 * 12);
+    assert_eq!(json["total"]["events"], 300);
+}
+
+#[test]
+fn a_summary_is_a_list_for_people_and_one_row_of_csv() {
+    let server = Server::start(1);
+    let list = ask(&server, "summary acme").unwrap();
+    assert!(
+        list.lines().any(|line| line.starts_with("decision.reason") && line.ends_with("ALLOWANCE_SPENT")),
+        "{list}"
+    );
+    assert_eq!(ask(&server, "summary acme --output csv").unwrap().lines().count(), 2);
+}
+
+#[test]
+fn errors_are_sentences_with_the_contracts_exit_codes() {
+    let server = Server::start(1);
+    for (line, code, says) in [
+        ("usage acme --bucket fortnight", 2, "there is no bucket `fortnight`"),
+        ("usage a/b", 2, "cannot be an org id"),
+        ("summary nobody", 1, "no usage and no policy"),
+        ("summary acme --url http://127.0.0.1:1", 1, "does not answer"),
+    ] {
+        let error = ask(&server, line).unwrap_err();
+        assert_eq!(error.exit_code(), code, "{line}");
+        assert!(error.to_string().contains(says), "{line}: {error}");
+        assert!(!error.to_string().contains('{'), "{line}: {error}");
+    }
+}

@@ -1,0 +1,7 @@
+//! Questions over a real store: every answer against a naive sum over the same events, and the HTTP API and the
+//! command line on a real listener. Nothing here knows Kafka.
+
+mod api;
+mod cli;
+mod support;
+mod usage;

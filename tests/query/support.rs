@@ -1,0 +1,206 @@
+//! A store filled with known events, and questions to it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tallyman::clock::ManualClock;
+use tallyman::domain::credits::Credits;
+use tallyman::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
+use tallyman::domain::dimension::Dimension;
+use tallyman::domain::fold::RowKey;
+use tallyman::domain::histogram;
+use tallyman::domain::scope::Scope;
+use tallyman::domain::tally::{Field, Tally};
+use tallyman::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus, TermsRecord};
+use tallyman::domain::time::{BucketSize, Hour, Timestamp};
+use tallyman::domain::view::{DIMENSIONS_MAX, View, built_in};
+use tallyman::query::params::UsageParams;
+use tallyman::query::{Query, QueryError, UsageAnswer};
+use tallyman::store::{FoldSettings, Shelf, Store, StoreMemory, TaskMeta};
+
+pub const ORG: &str = "acme";
+
+/// An event as far as rows know it.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub hour: Hour,
+    pub values: [Option<&'static str>; Dimension::COUNT],
+    pub micros: i64,
+    pub ok: bool,
+    pub latency_ms: u64,
+}
+
+impl Event {
+    pub fn value(&self, dimension: Dimension) -> Option<&'static str> {
+        self.values[dimension.index()]
+    }
+
+    fn tally(&self) -> Tally {
+        let mut tally = Tally::new();
+        tally.add(Field::CREDITS, i128::from(self.micros));
+        tally.add(Field::EVENTS, 1);
+        tally.add(if self.ok { Field::OK } else { Field::ERROR }, 1);
+        tally.add(Field::latency_bucket(histogram::bucket_of(self.latency_ms)), 1);
+        tally
+    }
+}
+
+pub fn at(text: &str) -> Timestamp {
+    Timestamp::from_micros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
+}
+
+/// Events of October and November 2026, the same for the same seed.
+pub fn events(count: usize, seed: u64) -> Vec<Event> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let first = at("2026-10-01T00:00:00Z").hour().0;
+    let mut event = || {
+        let mut values = [None; Dimension::COUNT];
+        values[Dimension::User.index()] = [Some("u1"), Some("u2"), Some("u3"), None][random.random_range(0..4)];
+        values[Dimension::Product.index()] = [Some("chat"), Some("agents")][random.random_range(0..2)];
+        values[Dimension::Model.index()] = [Some("m:1"), Some("m2"), None][random.random_range(0..3)];
+        values[Dimension::Operation.index()] = [Some("ask"), Some("draw")][random.random_range(0..2)];
+        Event {
+            hour: Hour(first + random.random_range(0..61 * 24)),
+            values,
+            micros: random.random_range(-1_000..50_000_000),
+            ok: random.random_range(0..10) > 0,
+            latency_ms: random.random_range(0..20_000),
+        }
+    };
+    (0..count).map(|_| event()).collect()
+}
+
+pub fn policy(offset: i64, plan: &str, effective_at: &str) -> (i64, OrgPolicy) {
+    let policy = OrgPolicy {
+        org_id: ORG.to_owned(),
+        plan: plan.to_owned(),
+        status: OrgStatus::Active,
+        unlimited: false,
+        base_allocation: Credits::from_micros(1_000_000_000_000).unwrap(),
+        limit_mode: LimitMode::Hard,
+        soft_extra: Credits::ZERO,
+        unlimited_overage: false,
+        thresholds: vec![75, 90, 100],
+        anchor_day: 12,
+        time_zone: "Europe/Berlin".to_owned(),
+        auto_purchase: None,
+        products: vec![],
+        credit_price: None,
+        overage_price: None,
+        currency: None,
+        effective_at: at(effective_at),
+        updated_by: "test".to_owned(),
+    };
+    (offset, policy)
+}
+
+pub fn decision() -> LimitDecision {
+    LimitDecision {
+        scope: Scope::org(ORG),
+        level: Level {
+            action: Action::Block,
+            reason: DecisionReason::AllowanceSpent,
+            level: 100,
+            allowance: Some(Credits::from_micros(5_000_000).unwrap().into()),
+            extra: None,
+            budget: None,
+            period_start: at("2026-11-11T23:00:00Z"),
+            period_end: at("2026-12-11T23:00:00Z"),
+            valid_until: at("2026-12-11T23:00:00Z"),
+            forecast_alerted_on: None,
+            purchases_requested: 0,
+        },
+        figures: Figures::default(),
+        version: 7,
+        decided_at: at("2026-11-20T10:00:00Z"),
+        cause: Cause {
+            record: Some((0, 41)),
+            event_id: Some("e41".to_owned()),
+            trace_id: None,
+            policy_offset: Some(3),
+        },
+    }
+}
+
+/// The built-in views, and one of two dimensions by hour as `[[views]]` declares it.
+pub fn views() -> Vec<View> {
+    let mut views = built_in();
+    views.push(View::new("user_model", &[Dimension::User, Dimension::Model], BucketSize::Hour));
+    views
+}
+
+/// An open store with its shelf. `partitions` is 1, so that every org stands in partition 0.
+pub struct Fixture {
+    pub shelf: Shelf,
+    pub clock: ManualClock,
+    store: Store,
+    position: i64,
+    _dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let fold = FoldSettings { views: views(), dedupe_window: 0, max_future: 0, max_age: 0, codec_version: 1 };
+        let store = Store::create_or_open(dir.path(), 0, &fold, &StoreMemory::new(64 << 20)).unwrap();
+        let shelf = Shelf::default();
+        shelf.put(&store);
+        Self { shelf, clock: ManualClock::new(at("2026-11-20T12:30:00Z")), store, position: 0, _dir: dir }
+    }
+
+    /// Folds the events naively into rows of every view and commits them, with a policy and a decision.
+    pub fn commit(&mut self, org: &str, events: &[Event]) {
+        let views = views();
+        let mut rows: HashMap<(u8, i32, Vec<Option<&str>>), Tally> = HashMap::new();
+        for event in events {
+            for (number, view) in (0..).zip(&views) {
+                let values = view.dimensions.iter().map(|dimension| event.value(*dimension)).collect();
+                let key = (number, view.bucket.bucket_of(event.hour), values);
+                rows.entry(key).or_default().merge(&event.tally());
+            }
+        }
+        let mut batch = self.store.batch();
+        for ((view, bucket, row), tally) in &rows {
+            let mut values = [None; DIMENSIONS_MAX];
+            values[..row.len()].copy_from_slice(row);
+            let dimensions = u8::try_from(row.len()).unwrap();
+            batch.put_row(&RowKey { view: *view, org, bucket: *bucket, values, dimensions }, tally);
+        }
+        if org == ORG {
+            for (offset, policy) in
+                [policy(3, "pro", "2026-01-01T00:00:00Z"), policy(5, "max", "2027-01-01T00:00:00Z")]
+            {
+                batch.put_terms(offset, &TermsRecord::OrgPolicy(policy));
+            }
+            batch.put_level(&decision());
+        }
+        self.position += i64::try_from(events.len()).unwrap();
+        let meta = TaskMeta {
+            position: self.position,
+            policies_position: 6,
+            origin: 0,
+            since: None,
+            log_time: at("2026-11-20T12:00:00Z"),
+            last_record: None,
+            cluster_id: "test".to_owned(),
+            partitions: 1,
+        };
+        self.store.commit(batch, &meta).unwrap();
+    }
+
+    pub fn query(&self, partitions: i32) -> Query {
+        Query::new(self.shelf.clone(), partitions, DefaultTerms::Allow, Arc::new(self.clock.clone()), |_| true)
+    }
+}
+
+pub fn params(raw: &[(&str, &str)]) -> UsageParams {
+    let raw: Vec<_> = raw.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    UsageParams::parse(&raw).unwrap()
+}
+
+/// The answer, from rows.
+pub fn ask(query: &Query, raw: &[(&str, &str)]) -> Result<UsageAnswer, QueryError> {
+    query.usage(ORG, params(raw), |_| false).map(|(_, answer)| answer.unwrap())
+}

@@ -1,0 +1,120 @@
+//! The store against real files: what is on disk keeps its meaning, a commit is whole or absent, and a reader sees
+//! one position. Helpers here; read on: `format`, `commits`, `ids`, `reads`.
+
+mod commits;
+mod format;
+mod ids;
+mod reads;
+
+use std::path::Path;
+
+use tallyman::domain::credits::CreditSum;
+use tallyman::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
+use tallyman::domain::fold::RowKey;
+use tallyman::domain::scope::Scope;
+use tallyman::domain::tally::{Field, Tally};
+use tallyman::domain::time::Timestamp;
+use tallyman::domain::view::{DIMENSIONS_MAX, built_in};
+use tallyman::store::{FoldSettings, LastRecord, Store, StoreError, StoreMemory, TaskMeta};
+
+/// A day, in the unit of the fold's settings.
+pub const DAY_US: i64 = 86_400_000_000;
+
+/// The fold's settings of most tests.
+pub fn settings() -> FoldSettings {
+    FoldSettings {
+        views: built_in(),
+        dedupe_window: DAY_US,
+        max_future: 300_000_000,
+        max_age: 90 * DAY_US,
+        codec_version: 1,
+    }
+}
+
+/// Opens partition 3 below `dir` with those settings and memory of its own.
+pub fn open(dir: &Path) -> Result<Store, StoreError> {
+    Store::create_or_open(dir, 3, &settings(), &StoreMemory::new(64 << 20))
+}
+
+/// The place of a task that has folded `position` records.
+pub fn meta(position: i64) -> TaskMeta {
+    let log_time = Timestamp::from_millis(1_795_000_000_000 + position);
+    TaskMeta {
+        position,
+        policies_position: 2,
+        origin: 0,
+        since: None,
+        log_time,
+        last_record: Some(LastRecord { offset: position - 1, timestamp: log_time, crc: 77 }),
+        cluster_id: "cluster".into(),
+        partitions: 12,
+    }
+}
+
+/// A row's key.
+pub fn row<'a>(view: u8, org: &'a str, bucket: i32, dimensions: &[Option<&'a str>]) -> RowKey<'a> {
+    let mut values = [None; DIMENSIONS_MAX];
+    values[..dimensions.len()].copy_from_slice(dimensions);
+    RowKey { view, org, bucket, values, dimensions: u8::try_from(dimensions.len()).unwrap() }
+}
+
+/// A tally of one event of so many micro-credits.
+pub fn tally(credits: i128) -> Tally {
+    let mut tally = Tally::new();
+    tally.add(Field::CREDITS, credits);
+    tally.add(Field::EVENTS, 1);
+    tally
+}
+
+/// An org's decision.
+pub fn decision(scope: Scope, version: i64) -> LimitDecision {
+    let at = Timestamp::from_millis(1_795_000_000_000);
+    LimitDecision {
+        scope,
+        level: Level {
+            action: Action::Block,
+            reason: DecisionReason::AllowanceSpent,
+            level: 100,
+            allowance: Some(CreditSum::whole(1000)),
+            extra: None,
+            budget: None,
+            period_start: at,
+            period_end: at.plus_micros(30 * DAY_US),
+            valid_until: at.plus_micros(DAY_US),
+            forecast_alerted_on: Some(20_000),
+            purchases_requested: 2,
+        },
+        figures: Figures {
+            used: CreditSum(1_000_000_001),
+            remaining: Some(CreditSum::ZERO),
+            micros_per_second: -5,
+        },
+        version,
+        decided_at: at,
+        cause: Cause {
+            record: Some((3, 41)),
+            event_id: Some("e-41".into()),
+            trace_id: None,
+            policy_offset: Some(1),
+        },
+    }
+}
+
+/// What a crash at this moment would leave: a copy of the files of an open store, put below another directory.
+pub fn crash_image(dir: &Path) -> tempfile::TempDir {
+    let image = tempfile::tempdir().unwrap();
+    let to = image.path().join("p3");
+    std::fs::create_dir_all(&to).unwrap();
+    for entry in std::fs::read_dir(dir.join("p3")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+    image
+}
+
+/// The store's rows and content rows as text.
+pub fn dump(store: &Store) -> String {
+    let mut text = Vec::new();
+    store.dump(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
