@@ -1,5 +1,5 @@
 //! What a commit costs: batches of rows and ids through the store, beside the same bytes put raw into RocksDB in the
-//! same run. `cargo bench --bench store [-- <batches>]`; one line per measurement.
+//! same run. `cargo bench --profile release --bench store [-- <batches>]`; one line per measurement.
 
 use std::time::{Duration, Instant};
 
