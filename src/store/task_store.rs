@@ -309,12 +309,16 @@ impl Store {
     /// # Errors
     /// When the store cannot be read or `out` refuses.
     pub fn dump(&self, out: &mut dyn Write) -> io::Result<()> {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let mut hex = |bytes: &[u8], end| {
+            bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))?;
+            write!(out, "{end}")
+        };
         for table in [Table::Rows, Table::Content] {
             let mut rows = self.tables.db().raw_iterator_cf(self.tables.family(table));
             rows.seek_to_first();
             while let Some((key, value)) = rows.item() {
-                writeln!(out, "{}\t{}", hex(key), hex(value))?;
+                hex(key, '\t')?;
+                hex(value, '\n')?;
                 rows.next();
             }
             rows.status().map_err(|error| io::Error::other(self.tables.error(&error)))?;
