@@ -128,11 +128,11 @@ pub fn fold_settings(settings: &Settings) -> FoldSettings {
 fn check_topics(settings: &Settings, kafka: &KafkaSettings) -> Result<(), AppError> {
     let problems = kafka::check_topics(kafka)?;
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    let missing = problems.iter().any(kafka::TopicProblem::is_missing);
+    let acceptable = problems.iter().all(kafka::TopicProblem::is_acceptable);
     if told.is_empty() {
         return Ok(());
     }
-    if settings.accept_topic_settings && !missing {
+    if settings.accept_topic_settings && acceptable {
         for problem in told {
             tracing::warn!("accepted by kafka.accept_topic_settings: {problem}");
         }

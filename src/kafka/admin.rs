@@ -51,10 +51,10 @@ pub struct TopicProblem {
 }
 
 impl TopicProblem {
-    /// Whether the topic itself is missing: no setting can make up for that.
+    /// Whether `kafka.accept_topic_settings` lets it pass: a setting that differs, never a missing topic or another partition count.
     #[must_use]
-    pub fn is_missing(&self) -> bool {
-        self.setting == "topic"
+    pub fn is_acceptable(&self) -> bool {
+        !matches!(self.setting.as_str(), "topic" | "partitions")
     }
 }
 
