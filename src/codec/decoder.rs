@@ -35,9 +35,9 @@ pub enum DecodeError {
     Unavailable(#[from] RegistryError),
 }
 
-impl From<Fault> for DecodeError {
-    fn from(fault: Fault) -> Self {
-        Self::Reject(fault.into())
+impl From<Box<Fault>> for DecodeError {
+    fn from(fault: Box<Fault>) -> Self {
+        Self::Reject((*fault).into())
     }
 }
 
