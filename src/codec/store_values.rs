@@ -30,6 +30,9 @@ pub struct FoldSettings {
     pub codec_version: u32,
 }
 
+/// The rules that turn bytes into events today; another number than a store's means that it is built anew (Law 2).
+pub const CODEC_VERSION: u32 = 1;
+
 /// What identifies the last folded record (Law 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastRecord {

@@ -50,6 +50,14 @@ pub struct TopicProblem {
     pub found: String,
 }
 
+impl TopicProblem {
+    /// Whether the topic itself is missing: no setting can make up for that.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.setting == "topic"
+    }
+}
+
 impl fmt::Display for TopicProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { topic, setting, wanted, found } = self;
