@@ -173,7 +173,15 @@ fn told(body: &str) -> String {
 
 /// A JSON object that keeps the order of its fields.
 #[derive(Debug, Default)]
-struct Fields(Vec<(String, Value)>);
+struct Fields(Vec<(String, Node)>);
+
+/// A field's value.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(untagged)]
+enum Node {
+    Object(Fields),
+    Value(Value),
+}
 
 impl Serialize for Fields {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -243,11 +251,11 @@ fn all_pages(api: &Api, args: &UsageArgs) -> Result<Usage, AskError> {
 }
 
 /// A value as a cell: texts without quotes, null empty.
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+fn cell(node: &Node) -> String {
+    match node {
+        Node::Object(_) | Node::Value(Value::Null) => String::new(),
+        Node::Value(Value::String(text)) => text.clone(),
+        Node::Value(other) => other.to_string(),
     }
 }
 
@@ -288,13 +296,13 @@ fn write_summary(summary: &Fields, output: Output, out: &mut dyn Write) -> io::R
     if output == Output::Json {
         return write_json(summary, out);
     }
-    let mut flat = Vec::new();
-    for (name, value) in &summary.0 {
-        match value {
-            Value::Object(inner) => {
-                flat.extend(inner.iter().map(|(inner, value)| (format!("{name}.{inner}"), cell(value))));
+    let mut flat: Vec<(String, String)> = Vec::new();
+    for (name, node) in &summary.0 {
+        match node {
+            Node::Object(inner) => {
+                flat.extend(inner.0.iter().map(|(inner, node)| (format!("{name}.{inner}"), cell(node))));
             }
-            value => flat.push((name.clone(), cell(value))),
+            Node::Value(_) => flat.push((name.clone(), cell(node))),
         }
     }
     if output == Output::Csv {
