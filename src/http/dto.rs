@@ -106,6 +106,7 @@ pub fn with_standing(mut body: Object, standing: &Standing) -> Object {
     body
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "small copies, and it maps over options")]
 fn text(value: impl ToString) -> Json {
     Json::String(value.to_string())
 }

@@ -64,7 +64,7 @@ pub fn write<T: Serialize>(token: &T) -> Result<String, QueryError> {
 /// When it is no such text.
 pub fn read<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, QueryError> {
     let bad = || QueryError::parameter("page_token", "it is not one that an answer gave; ask without it first");
-    if text.len() > TOKEN_BYTES_MAX || text.len() % 2 != 0 {
+    if text.len() > TOKEN_BYTES_MAX || !text.len().is_multiple_of(2) {
         return Err(bad());
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());

@@ -248,8 +248,7 @@ fn order(text: &str, group_by: &[Dimension]) -> Result<(OrderField, bool), Query
     let mut words = text.split_whitespace();
     let field = words.next().unwrap_or("start");
     let descending = match (words.next(), words.next()) {
-        (None, None) => false,
-        (Some("asc"), None) => false,
+        (None | Some("asc"), None) => false,
         (Some("desc"), None) => true,
         _ => {
             return Err(QueryError::parameter(
