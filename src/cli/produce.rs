@@ -237,7 +237,7 @@ mod tests {
         let told = String::from_utf8(told).expect("text");
         let said = told.lines().map(|line| {
             let words: Vec<&str> = line.split(' ').collect();
-            let credits = words[words.iter().position(|word| *word == "credits").expect("credits") - 1];
+            let credits = words[words.iter().position(|word| *word == "credits,").expect("credits") - 1];
             parse_decimal(credits, 6).expect("a decimal")
         });
         assert_eq!(records, 4_000);
