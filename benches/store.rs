@@ -1,5 +1,5 @@
 //! What a commit costs: batches of rows and ids through the store, beside the same bytes put raw into RocksDB in the
-//! same run. `cargo bench --bench store [-- <batches>]`; one line per measurement.
+//! same run. `cargo bench --profile release --bench store [-- <batches>]`; one line per measurement.
 
 use std::time::{Duration, Instant};
 
@@ -63,8 +63,12 @@ fn tally(random: &mut SmallRng) -> Tally {
     tally
 }
 
+fn position_after(batch: usize) -> i64 {
+    i64::try_from((batch + 1) * BATCH).unwrap()
+}
+
 fn report(what: &str, count: usize, took: Duration) {
-    println!("{what:<52} {:>12.0}/s", count as f64 / took.as_secs_f64());
+    println!("{what:<52} {:>12}/s", count as u128 * 1_000_000 / took.as_micros().max(1));
 }
 
 fn rows(batches: usize) {
@@ -84,8 +88,10 @@ fn rows(batches: usize) {
         let encoded: Vec<_> = encoded.collect();
         let started = Instant::now();
         let mut out = store.batch();
-        rows.iter().for_each(|(row, tally)| out.put_row(&row.key(), tally));
-        store.commit(out, &meta(((batch + 1) * BATCH) as i64)).unwrap();
+        for (row, tally) in &rows {
+            out.put_row(&row.key(), tally);
+        }
+        store.commit(out, &meta(position_after(batch))).unwrap();
         ours += started.elapsed();
         let started = Instant::now();
         put_raw(&raw, encoded);
@@ -125,7 +131,7 @@ fn ids(batches: usize) {
             out.put_id(bucket_of(batch), IdKey(*id), seen);
         }
         finding += started.elapsed();
-        store.commit(out, &meta(((batch + 1) * BATCH) as i64)).unwrap();
+        store.commit(out, &meta(position_after(batch))).unwrap();
         ours += started.elapsed();
         let started = Instant::now();
         let keys = ids.iter().map(|id| store_keys::id(bucket_of(batch), IdKey(*id)));
@@ -161,7 +167,7 @@ fn expiry(batches: usize) {
             out.put_id(IdBucket(bucket), IdKey(id), seen);
         }
         out.expire_ids_before(IdBucket(bucket.saturating_sub(4)));
-        store.commit(out, &meta(((batch + 1) * BATCH) as i64)).unwrap();
+        store.commit(out, &meta(position_after(batch))).unwrap();
         most = most.max(store.stats().unwrap().disk_bytes);
     }
     store.flush().unwrap();
@@ -195,7 +201,7 @@ fn put_raw(db: &rocksdb::DB, entries: Vec<(Vec<u8>, Vec<u8>)>) {
 }
 
 fn main() {
-    let batches = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(40);
+    let batches = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(40);
     rows(batches);
     ids(batches);
     expiry(3 * batches);

@@ -118,21 +118,21 @@ pub fn fold_settings(settings: &Settings) -> FoldSettings {
     let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     FoldSettings {
         views: settings.store.views.clone(),
-        dedupe_window_micros: micros(settings.dedupe_window),
-        future_micros_max: micros(settings.time.max_future),
-        age_micros_max: micros(settings.time.max_age),
-        codec_version: crate::codec::VERSION,
+        dedupe_window: micros(settings.dedupe_window),
+        max_future: micros(settings.time.max_future),
+        max_age: micros(settings.time.max_age),
+        codec_version: crate::codec::store_values::CODEC_VERSION,
     }
 }
 
 fn check_topics(settings: &Settings, kafka: &KafkaSettings) -> Result<(), AppError> {
-    let problems = kafka::admin::check_topics(kafka)?;
+    let problems = kafka::check_topics(kafka)?;
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    let missing = problems.iter().any(kafka::admin::TopicProblem::is_missing);
+    let acceptable = problems.iter().all(kafka::TopicProblem::is_acceptable);
     if told.is_empty() {
         return Ok(());
     }
-    if settings.accept_topic_settings && !missing {
+    if settings.accept_topic_settings && acceptable {
         for problem in told {
             tracing::warn!("accepted by kafka.accept_topic_settings: {problem}");
         }
@@ -154,7 +154,7 @@ impl App {
         if wiring.check_topics {
             check_topics(settings, &kafka)?;
         }
-        let partitions = kafka::admin::cluster_info(&kafka)?.partitions;
+        let partitions = kafka::cluster_info(&kafka)?.partitions;
         let registry = registry_client(&settings.registry)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let address = settings.http.listen;

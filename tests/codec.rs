@@ -23,7 +23,7 @@ use tallyman::domain::time::Timestamp;
 
 const ID: u32 = 7;
 
-/// A registry that knows our UsageEvent under 7 and the texts given under 100, 101, ...
+/// A registry that knows our records under 7, 8, ... and the texts given under 100, 101, ...
 struct Twin {
     texts: Vec<String>,
     up: AtomicBool,
@@ -34,10 +34,8 @@ impl SchemaRegistry for Twin {
         if !self.up.load(Ordering::SeqCst) {
             return Err(RegistryError("down".to_owned()));
         }
-        let records = RecordType::ALL.into_iter().map(|record| record.avsc()).zip(ID..);
-        let texts = self.texts.iter().map(String::as_str).zip(100..);
-        let mut all =
-            records.map(|(text, id)| (text.to_owned(), id)).chain(texts.map(|(text, id)| (text.to_owned(), id)));
+        let ours = RecordType::ALL.into_iter().map(|record| record.avsc().to_owned()).zip(ID..);
+        let mut all = ours.chain(self.texts.iter().cloned().zip(100..));
         Ok(all.find(|(_, known)| *known == id).map(|(text, _)| text.into()))
     }
 
@@ -714,7 +712,7 @@ fn golden_values_are_read_and_written() {
     ];
     let shown = |bytes: &[u8]| match std::str::from_utf8(bytes) {
         Ok(text) if text.starts_with('{') => text.to_owned(),
-        _ => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        _ => bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")),
     };
     let written: std::collections::BTreeMap<String, String> =
         values.iter().map(|(name, bytes)| ((*name).to_owned(), shown(bytes))).collect();

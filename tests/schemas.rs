@@ -1,4 +1,4 @@
-//! The schemas keep their promise: every version of a record reads every other (FULL_TRANSITIVE), and no field's logical
+//! The schemas keep their promise: every version of a record reads every other (`FULL_TRANSITIVE`), and no field's logical
 //! type, precision or scale ever changes.
 
 use std::collections::BTreeMap;

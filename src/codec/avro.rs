@@ -1,6 +1,8 @@
 //! Reads Avro's binary encoding: a record of any writer's schema into slots, by the schema's plan, or one of our current
 //! schema field by field. Reading allocates nothing but for lists; it trusts no length and no count.
 
+#![expect(clippy::inline_always, reason = "28 small reads an event: calls between them cost more than the reads")]
+
 use std::borrow::Cow;
 
 use super::avro_plan::{NO_SLOT, Null, Plan, Shape};
@@ -13,9 +15,31 @@ use crate::domain::time::Timestamp;
 const ITEMS_MAX: usize = 100_000;
 
 /// Why bytes are no value of their schema.
+#[derive(Clone, Copy)]
 enum Broken {
     Early,
-    Wrong(&'static str),
+    Branch,
+    Wide,
+    Length,
+    Utf8,
+    Boolean,
+    Block,
+    Items,
+}
+
+impl Broken {
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Early => "has no end: the bytes end early",
+            Self::Branch => "has a union branch that its schema lacks",
+            Self::Wide => "has a number of more than 64 bits",
+            Self::Length => "has a negative length",
+            Self::Utf8 => "is no UTF-8",
+            Self::Boolean => "is neither true nor false",
+            Self::Block => "has a bad block count",
+            Self::Items => "has too many items",
+        }
+    }
 }
 
 /// Reads a record's fields.
@@ -31,7 +55,7 @@ pub(crate) fn read_fields<'a>(plan: &Plan, bytes: &'a [u8], slots: &mut Slots<'a
             match (step.null, branch) {
                 (Null::Never, _) | (Null::First, 1) | (Null::Second, 0) => {}
                 (Null::First, 0) | (Null::Second, 1) => return Ok(()),
-                _ => return Err(Broken::Wrong("has a union branch that its schema lacks")),
+                _ => return Err(Broken::Branch),
             }
             let value = cursor.value(&step.shape)?;
             if step.slot != NO_SLOT {
@@ -40,7 +64,7 @@ pub(crate) fn read_fields<'a>(plan: &Plan, bytes: &'a [u8], slots: &mut Slots<'a
             Ok(())
         })();
         if let Err(broken) = outcome {
-            return Err(undecodable(plan, number, &broken, bytes.len() - cursor.rest.len()));
+            return Err(undecodable(plan, number, broken, bytes.len() - cursor.rest.len()));
         }
     }
     if cursor.rest.is_empty() {
@@ -51,11 +75,8 @@ pub(crate) fn read_fields<'a>(plan: &Plan, bytes: &'a [u8], slots: &mut Slots<'a
 }
 
 #[cold]
-fn undecodable(plan: &Plan, step: usize, broken: &Broken, at: usize) -> Reject {
-    let what = match broken {
-        Broken::Early => "the bytes end early in it",
-        Broken::Wrong(what) => what,
-    };
+fn undecodable(plan: &Plan, step: usize, broken: Broken, at: usize) -> Reject {
+    let what = broken.what();
     Reject::new(Reason::Undecodable, format!("`{}` {what}, after {at} bytes of the value", plan.names[step]))
 }
 
@@ -64,21 +85,21 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    #[inline]
+    #[inline(always)]
     fn byte(&mut self) -> Result<u8, Broken> {
         let (&byte, rest) = self.rest.split_first().ok_or(Broken::Early)?;
         self.rest = rest;
         Ok(byte)
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, length: usize) -> Result<&'a [u8], Broken> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(Broken::Early)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self) -> Result<i64, Broken> {
         let first = u64::from(self.byte()?);
         if first < 0x80 {
@@ -98,18 +119,18 @@ impl<'a> Cursor<'a> {
                 return Ok(unzigzag(value));
             }
         }
-        Err(Broken::Wrong("has a number of more than 64 bits"))
+        Err(Broken::Wide)
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&mut self) -> Result<&'a [u8], Broken> {
         let length = self.varint()?;
-        self.take(usize::try_from(length).map_err(|_| Broken::Wrong("has a negative length"))?)
+        self.take(usize::try_from(length).map_err(|_| Broken::Length)?)
     }
 
-    #[inline]
+    #[inline(always)]
     fn text(&mut self) -> Result<&'a str, Broken> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| Broken::Wrong("is no UTF-8"))
+        std::str::from_utf8(self.bytes()?).map_err(|_| Broken::Utf8)
     }
 
     #[inline]
@@ -129,7 +150,7 @@ impl<'a> Cursor<'a> {
             Shape::Boolean => match self.byte()? {
                 0 => Ok(Raw::Bool(false)),
                 1 => Ok(Raw::Bool(true)),
-                _ => Err(Broken::Wrong("is neither true nor false")),
+                _ => Err(Broken::Boolean),
             },
             Shape::Floating(size) => self.take(*size).map(|_| Raw::Float),
             Shape::Fixed(size) => self.take(*size).map(Raw::Bytes),
@@ -151,7 +172,7 @@ impl<'a> Cursor<'a> {
             }
             Shape::Union(branches) => {
                 let branch = usize::try_from(self.varint()?).ok().and_then(|branch| branches.get(branch));
-                self.value(branch.ok_or(Broken::Wrong("has a union branch that its schema lacks"))?)
+                self.value(branch.ok_or(Broken::Branch)?)
             }
             Shape::Text | Shape::Long | Shape::Bytes => self.value(shape),
         }
@@ -166,12 +187,12 @@ impl<'a> Cursor<'a> {
             }
             if count < 0 {
                 // A negative count is followed by the block's length in bytes.
-                count = count.checked_neg().ok_or(Broken::Wrong("has a bad block count"))?;
+                count = count.checked_neg().ok_or(Broken::Block)?;
                 self.varint()?;
             }
             let total = usize::try_from(count).ok().and_then(|count| count.checked_add(items.len()));
             if total.is_none_or(|total| total > ITEMS_MAX) {
-                return Err(Broken::Wrong("has too many items"));
+                return Err(Broken::Items);
             }
             for _ in 0..count {
                 items.push(item(self)?);
@@ -209,7 +230,7 @@ impl<'a> Positional<'a> {
         ))
     }
 
-    #[inline]
+    #[inline(always)]
     fn field<T>(
         &mut self,
         nullable: bool,
@@ -220,48 +241,44 @@ impl<'a> Positional<'a> {
             match self.cursor.byte() {
                 Ok(0) => return Ok(None),
                 Ok(2) => {}
-                Ok(_) => return Err(self.broken(&Broken::Wrong("has a union branch that its schema lacks"))),
-                Err(broken) => return Err(self.broken(&broken)),
+                Ok(_) => return Err(self.broken(Broken::Branch)),
+                Err(broken) => return Err(self.broken(broken)),
             }
         }
         match read(&mut self.cursor) {
             Ok(value) => Ok(Some(value)),
-            Err(broken) => Err(self.broken(&broken)),
+            Err(broken) => Err(self.broken(broken)),
         }
     }
 
     #[cold]
-    fn broken(&self, broken: &Broken) -> Fault {
-        let what = match broken {
-            Broken::Early => "has no end: the bytes end early",
-            Broken::Wrong(what) => what,
-        };
-        self.fault(Reason::Undecodable, what)
+    fn broken(&self, broken: Broken) -> Box<Fault> {
+        self.fault(Reason::Undecodable, broken.what())
     }
 }
 
 impl<'a> FieldReader<'a> for Positional<'a> {
     #[cold]
-    fn fault(&self, reason: Reason, what: impl Into<Cow<'static, str>>) -> Fault {
-        Fault { field: self.names[self.next - 1], reason, what: what.into() }
+    fn fault(&self, reason: Reason, what: impl Into<Cow<'static, str>>) -> Box<Fault> {
+        Box::new(Fault { field: self.names[self.next - 1], reason, what: what.into() })
     }
 
-    #[inline]
+    #[inline(always)]
     fn raw_text(&mut self, nullable: bool) -> Read<Option<Cow<'a, str>>> {
         self.field(nullable, |cursor| cursor.text().map(Cow::Borrowed))
     }
 
-    #[inline]
+    #[inline(always)]
     fn raw_long(&mut self, nullable: bool) -> Read<Option<i64>> {
         self.field(nullable, Cursor::varint)
     }
 
-    #[inline]
+    #[inline(always)]
     fn raw_time(&mut self, nullable: bool) -> Read<Option<Timestamp>> {
         self.field(nullable, |cursor| cursor.varint().map(Timestamp::from_micros))
     }
 
-    #[inline]
+    #[inline(always)]
     fn raw_decimal(&mut self, _scale: u32, nullable: bool) -> Read<Option<i128>> {
         match self.field(nullable, |cursor| cursor.bytes().map(twos_complement))? {
             Some(value) => value.map(Some).map_err(|error| self.bad_decimal(error)),

@@ -141,11 +141,17 @@ impl Shapes {
                 let name = name.fullname(None);
                 self.0.get(&name).cloned().flatten().ok_or_else(|| format!("the type {name} holds itself"))?
             }
-            Schema::Int | Schema::Long | Schema::Date | Schema::TimeMillis | Schema::TimeMicros => Shape::Long,
-            Schema::TimestampMillis | Schema::TimestampMicros | Schema::TimestampNanos => Shape::Long,
-            Schema::LocalTimestampMillis | Schema::LocalTimestampMicros | Schema::LocalTimestampNanos => {
-                Shape::Long
-            }
+            Schema::Int
+            | Schema::Long
+            | Schema::Date
+            | Schema::TimeMillis
+            | Schema::TimeMicros
+            | Schema::TimestampMillis
+            | Schema::TimestampMicros
+            | Schema::TimestampNanos
+            | Schema::LocalTimestampMillis
+            | Schema::LocalTimestampMicros
+            | Schema::LocalTimestampNanos => Shape::Long,
         })
     }
 

@@ -10,11 +10,14 @@ impl AvroWriter<'_> {
     #[inline]
     fn varint(&mut self, value: i64) {
         let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
-        while rest >= 0x80 {
-            self.0.push((rest & 0x7f) as u8 | 0x80);
+        loop {
+            let [low, ..] = rest.to_le_bytes();
             rest >>= 7;
+            if rest == 0 {
+                return self.0.push(low);
+            }
+            self.0.push(low | 0x80);
         }
-        self.0.push(rest as u8);
     }
 
     #[inline]
@@ -26,7 +29,9 @@ impl AvroWriter<'_> {
     fn list<T>(&mut self, items: &[T], each: impl Fn(&mut Self, &T)) {
         if !items.is_empty() {
             self.varint(i64::try_from(items.len()).expect("memory is smaller than i64"));
-            items.iter().for_each(|item| each(self, item));
+            for item in items {
+                each(self, item);
+            }
         }
         self.varint(0);
     }

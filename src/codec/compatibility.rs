@@ -15,7 +15,7 @@ pub fn can_read(writer: &Schema, reader: &Schema) -> Result<(), String> {
     SchemaCompatibility::can_read(writer, reader).map(drop).map_err(|error| told(&error))
 }
 
-/// Whether two versions can each read every value of the other, as FULL_TRANSITIVE asks.
+/// Whether two versions can each read every value of the other, as `FULL_TRANSITIVE` asks.
 ///
 /// # Errors
 /// What is in the way, naming the field.

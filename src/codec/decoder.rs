@@ -35,9 +35,9 @@ pub enum DecodeError {
     Unavailable(#[from] RegistryError),
 }
 
-impl From<Fault> for DecodeError {
-    fn from(fault: Fault) -> Self {
-        Self::Reject(fault.into())
+impl From<Box<Fault>> for DecodeError {
+    fn from(fault: Box<Fault>) -> Self {
+        Self::Reject((*fault).into())
     }
 }
 
@@ -59,6 +59,9 @@ enum Located<'a> {
 
 impl Decoder {
     /// A decoder that asks `registry` for the schemas of Confluent-framed values; without one these are refused.
+    ///
+    /// # Panics
+    /// Never: a test compiles each schema of ours.
     #[must_use]
     pub fn new(registry: Option<Arc<dyn SchemaRegistry>>) -> Self {
         let compiled =
@@ -93,7 +96,7 @@ impl Decoder {
         self.usage_by_slots(record, located)
     }
 
-    /// The way of every usage value but a UsageEvent of our current schema.
+    /// The way of every usage value but a `UsageEvent` of our current schema.
     #[inline(never)]
     fn usage_by_slots<'a>(&mut self, record: RecordType, located: Located<'a>) -> Result<Event<'a>, DecodeError> {
         let mut slots = Slots::new(record.fields());

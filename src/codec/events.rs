@@ -112,7 +112,7 @@ pub(crate) fn read_outcome<'a>(slots: &mut Slots<'a>) -> Read<OutcomeRecorded<'a
             (None, Some(event)) => Subject::Event(event),
             (None, None) => {
                 let what = "is missing, and `event_id` too; one of them must be there".into();
-                return Err(Fault { field: "content_id", reason: Reason::BadField, what });
+                return Err(Box::new(Fault { field: "content_id", reason: Reason::BadField, what }));
             }
         },
         dims: slots.dims(&[])?,

@@ -1,4 +1,4 @@
-//! JSON values: a flat object with `type`, or a structured CloudEvent with the object in `data`. The type may stand
+//! JSON values: a flat object with `type`, or a structured `CloudEvent` with the object in `data`. The type may stand
 //! anywhere in the object, so the object is read whole and then sorted into slots.
 
 use std::borrow::Cow;
@@ -10,14 +10,14 @@ use super::schemas::RecordType;
 use super::slots::{Entry, Raw, Slots};
 use crate::domain::reject::{Reason, Reject};
 
-/// The attributes of a CloudEvent's envelope are no fields of the record; unknown ones are extensions.
+/// The attributes of a `CloudEvent`'s envelope are no fields of the record; unknown ones are extensions.
 const SPEC_VERSION: &str = "specversion";
 
 /// A JSON value told by its `type`, its fields not sorted yet.
 pub(crate) struct Object<'a> {
     pub record: RecordType,
     fields: Vec<Entry<'a>>,
-    /// `id` and `source` of a CloudEvent.
+    /// `id` and `source` of a `CloudEvent`.
     envelope: Option<(Raw<'a>, Raw<'a>)>,
 }
 

@@ -1,6 +1,8 @@
 //! How a record's fields are read, whatever the encoding: one call per field, in the order of its schema. Here each bound of
 //! CONTRACT.md is checked; an encoding only has to hand over the next field's bare value.
 
+#![expect(clippy::inline_always, reason = "28 small reads an event: calls between them cost more than the reads")]
+
 use std::borrow::Cow;
 
 use crate::domain::credits::{Credits, DecimalError, RECORD_CREDITS_MAX};
@@ -33,14 +35,14 @@ impl From<Fault> for Reject {
     }
 }
 
-/// What a reader gives: the value or the first field at fault.
-pub(crate) type Read<T> = Result<T, Fault>;
+/// What a reader gives: the value or the first field at fault, boxed so that good values stay small.
+pub(crate) type Read<T> = Result<T, Box<Fault>>;
 
 /// Reads fields one after the other. The `raw_` methods are an encoding's own: the next field's bare value, `None` when it
 /// is null or absent; `nullable` says that our schema has it as `["null", T]`. `opt_` methods are for those fields.
 pub(crate) trait FieldReader<'a> {
     /// A fault of the field that was taken last.
-    fn fault(&self, reason: Reason, what: impl Into<Cow<'static, str>>) -> Fault;
+    fn fault(&self, reason: Reason, what: impl Into<Cow<'static, str>>) -> Box<Fault>;
     fn raw_text(&mut self, nullable: bool) -> Read<Option<Cow<'a, str>>>;
     fn raw_long(&mut self, nullable: bool) -> Read<Option<i64>>;
     fn raw_time(&mut self, nullable: bool) -> Read<Option<Timestamp>>;
@@ -48,17 +50,17 @@ pub(crate) trait FieldReader<'a> {
     fn raw_decimal(&mut self, scale: u32, nullable: bool) -> Read<Option<i128>>;
 
     #[cold]
-    fn bad(&self, what: impl Into<Cow<'static, str>>) -> Fault {
+    fn bad(&self, what: impl Into<Cow<'static, str>>) -> Box<Fault> {
         self.fault(Reason::BadField, what)
     }
 
     #[cold]
-    fn bad_decimal(&self, error: DecimalError) -> Fault {
+    fn bad_decimal(&self, error: DecimalError) -> Box<Fault> {
         let reason = if error == DecimalError::TooLarge { Reason::OutOfRange } else { Reason::BadDecimal };
         self.fault(reason, format!("is {error}"))
     }
 
-    #[inline]
+    #[inline(always)]
     fn required<T>(&self, value: Option<T>) -> Read<T> {
         match value {
             Some(value) => Ok(value),
@@ -66,7 +68,7 @@ pub(crate) trait FieldReader<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn sized(&self, text: &str, bytes_max: usize) -> Read<()> {
         if text.is_empty() || text.len() > bytes_max {
             return Err(self.bad(format!("must have 1..{bytes_max} bytes and has {}", text.len())));
@@ -75,7 +77,7 @@ pub(crate) trait FieldReader<'a> {
     }
 
     /// A text of 1..`bytes_max` bytes, perhaps null.
-    #[inline]
+    #[inline(always)]
     fn opt_text(&mut self, bytes_max: usize) -> Read<Option<Cow<'a, str>>> {
         let text = self.raw_text(true)?;
         if let Some(text) = &text {
@@ -85,7 +87,7 @@ pub(crate) trait FieldReader<'a> {
     }
 
     /// A text of 1..`bytes_max` bytes.
-    #[inline]
+    #[inline(always)]
     fn text(&mut self, bytes_max: usize) -> Read<Cow<'a, str>> {
         let text = self.raw_text(false)?;
         let text = self.required(text)?;
@@ -115,7 +117,7 @@ pub(crate) trait FieldReader<'a> {
         Ok(dims)
     }
 
-    #[inline]
+    #[inline(always)]
     fn bounded(&self, number: i64, min: i64, max: i64) -> Read<i64> {
         if number < min || number > max {
             return Err(self.fault(Reason::OutOfRange, format!("is {number}, beyond {min}..{max}")));
@@ -124,7 +126,7 @@ pub(crate) trait FieldReader<'a> {
     }
 
     /// A whole number within `min..=max`, perhaps null.
-    #[inline]
+    #[inline(always)]
     fn opt_long(&mut self, min: i64, max: i64) -> Read<Option<i64>> {
         match self.raw_long(true)? {
             Some(number) => self.bounded(number, min, max).map(Some),

@@ -159,7 +159,7 @@ impl RecordType {
         }
     }
 
-    /// The field that holds the record's own id, which a CloudEvent's envelope gives: for usage records alone.
+    /// The field that holds the record's own id, which a `CloudEvent`'s envelope gives: for usage records alone.
     #[must_use]
     pub(crate) const fn envelope_id_field(self) -> Option<&'static str> {
         match self {

@@ -143,8 +143,8 @@ impl<'a> Slots<'a> {
 
 impl<'a> FieldReader<'a> for Slots<'a> {
     #[cold]
-    fn fault(&self, reason: Reason, what: impl Into<Cow<'static, str>>) -> Fault {
-        Fault { field: self.names[self.next - 1], reason, what: what.into() }
+    fn fault(&self, reason: Reason, what: impl Into<Cow<'static, str>>) -> Box<Fault> {
+        Box::new(Fault { field: self.names[self.next - 1], reason, what: what.into() })
     }
 
     fn raw_text(&mut self, _nullable: bool) -> Read<Option<Cow<'a, str>>> {

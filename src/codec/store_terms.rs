@@ -61,18 +61,15 @@ fn put_int(out: &mut Vec<u8>, number: i32) {
     put_i64(out, number.into());
 }
 
-#[expect(clippy::ptr_arg, reason = "it is handed over as the writer of a `Vec<String>`'s items")]
-fn put_str(out: &mut Vec<u8>, text: &String) {
-    put_text(out, text);
-}
-
 fn read_string(reader: &mut Reader<'_>) -> Read<String> {
     reader.text().map(str::to_owned)
 }
 
 fn put_list<T>(out: &mut Vec<u8>, list: &[T], mut put: impl FnMut(&mut Vec<u8>, &T)) {
     put_u64(out, list.len() as u64);
-    list.iter().for_each(|item| put(out, item));
+    for item in list {
+        put(out, item);
+    }
 }
 
 fn put_dimension(out: &mut Vec<u8>, dimension: Dimension) {
@@ -107,12 +104,16 @@ pub fn put_terms(out: &mut Vec<u8>, record: &TermsRecord) {
         TermsRecord::Budget(record) => put_budget(out, record),
         TermsRecord::CreditGrant(record) => put_grant(out, record),
         TermsRecord::PurchaseDeclined(record) => {
-            [&record.org_id, &record.purchase_id, &record.reason].into_iter().for_each(|text| put_str(out, text));
+            for text in [&record.org_id, &record.purchase_id, &record.reason] {
+                put_text(out, text);
+            }
         }
         TermsRecord::Label(record) => {
             put_text(out, &record.org_id);
             put_dimension(out, record.dimension);
-            [&record.value, &record.display_name].into_iter().for_each(|text| put_str(out, text));
+            for text in [&record.value, &record.display_name] {
+                put_text(out, text);
+            }
         }
     }
 }
@@ -161,10 +162,10 @@ fn put_policy(out: &mut Vec<u8>, policy: &OrgPolicy) {
         put_credits(out, auto.pack_credits);
         put_int(out, auto.max_packs_per_period);
     });
-    put_list(out, &policy.products, put_str);
+    put_list(out, &policy.products, |out, product| put_text(out, product));
     put_option(out, policy.credit_price, put_credits);
     put_option(out, policy.overage_price, put_credits);
-    put_option(out, policy.currency.as_ref(), put_str);
+    put_option(out, policy.currency.as_deref(), put_text);
     put_time(out, policy.effective_at);
     put_text(out, &policy.updated_by);
 }
@@ -203,7 +204,7 @@ fn put_budget(out: &mut Vec<u8>, budget: &Budget) {
     put_text(out, &budget.budget_id);
     put_text(out, &budget.name);
     put_option(out, budget.dimension, put_dimension);
-    put_option(out, budget.value.as_ref(), put_str);
+    put_option(out, budget.value.as_deref(), put_text);
     put_credits(out, budget.limit);
     put_period(out, budget.period);
     out.push(u8::from(budget.action == BudgetAction::Warn));
@@ -236,7 +237,7 @@ fn put_grant(out: &mut Vec<u8>, grant: &CreditGrant) {
     put_credits(out, grant.credits);
     put_text(out, &grant.kind);
     put_option(out, grant.price, put_credits);
-    put_option(out, grant.currency.as_ref(), put_str);
+    put_option(out, grant.currency.as_deref(), put_text);
     put_time(out, grant.effective_at);
     put_option(out, grant.expires_at, put_time);
     put_option(out, grant.voided_at, put_time);
@@ -266,7 +267,7 @@ pub fn put_decision(out: &mut Vec<u8>, decision: &LimitDecision) {
     put_text(out, &decision.scope.org_id);
     put_option(out, decision.scope.budget.as_ref(), |out, budget| {
         put_option(out, budget.dimension, put_dimension);
-        put_option(out, budget.value.as_ref(), put_str);
+        put_option(out, budget.value.as_deref(), put_text);
         put_text(out, &budget.budget_id);
     });
     put_level(out, &decision.level);
@@ -279,8 +280,8 @@ pub fn put_decision(out: &mut Vec<u8>, decision: &LimitDecision) {
         put_int(out, partition);
         put_i64(out, offset);
     });
-    put_option(out, decision.cause.event_id.as_ref(), put_str);
-    put_option(out, decision.cause.trace_id.as_ref(), put_str);
+    put_option(out, decision.cause.event_id.as_deref(), put_text);
+    put_option(out, decision.cause.trace_id.as_deref(), put_text);
     put_option(out, decision.cause.policy_offset, put_i64);
 }
 

@@ -30,6 +30,9 @@ pub struct FoldSettings {
     pub codec_version: u32,
 }
 
+/// The rules that turn bytes into events today; another number than a store's means that it is built anew (Law 2).
+pub const CODEC_VERSION: u32 = 1;
+
 /// What identifies the last folded record (Law 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastRecord {
@@ -66,10 +69,10 @@ pub struct TaskMeta {
 pub fn put_tally(out: &mut Vec<u8>, tally: &Tally) {
     out.push(VERSION);
     let mask = tally.mask();
-    // Latency buckets are the upper half: most rows have few of one half or none, so two varints are short.
-    let [low, high] = [mask & u128::from(u64::MAX), mask >> 64];
-    for half in [low, high] {
-        put_u64(out, u64::try_from(half).expect("half of 128 bits"));
+    // Latency buckets are the upper half: most rows have few bits of one half or none, so two varints are short.
+    #[expect(clippy::cast_possible_truncation, reason = "each takes its half of 128 bits")]
+    for half in [mask as u64, (mask >> 64) as u64] {
+        put_u64(out, half);
     }
     for (_, value) in tally.iter() {
         put_i128(out, value);
@@ -206,7 +209,9 @@ fn read_view(reader: &mut Reader<'_>) -> Result<View, StoredError> {
 pub fn settings(settings: &FoldSettings) -> Vec<u8> {
     let mut out = vec![VERSION];
     put_u64(&mut out, settings.views.len() as u64);
-    settings.views.iter().for_each(|view| put_view(&mut out, view));
+    for view in &settings.views {
+        put_view(&mut out, view);
+    }
     for micros in [settings.dedupe_window, settings.max_future, settings.max_age] {
         put_i64(&mut out, micros);
     }

@@ -149,7 +149,13 @@ impl Field {
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=4")]
     pub const fn attempt(attempt: i64) -> (Self, Self) {
-        let place = (if attempt < 1 { 0 } else if attempt > 5 { 4 } else { attempt - 1 }) as u8;
+        let place = (if attempt < 1 {
+            0
+        } else if attempt > 5 {
+            4
+        } else {
+            attempt - 1
+        }) as u8;
         (Self(Self::ATTEMPT_1.0 + place), Self(Self::ATTEMPT_1_CREDITS.0 + place))
     }
 
@@ -168,8 +174,20 @@ impl Field {
 
     const fn merge(self, left: i128, right: i128) -> i128 {
         match self {
-            Self::MULTIPLIER_MIN => if left < right { left } else { right },
-            Self::MULTIPLIER_MAX => if left > right { left } else { right },
+            Self::MULTIPLIER_MIN => {
+                if left < right {
+                    left
+                } else {
+                    right
+                }
+            }
+            Self::MULTIPLIER_MAX => {
+                if left > right {
+                    left
+                } else {
+                    right
+                }
+            }
             _ => left + right,
         }
     }

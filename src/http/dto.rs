@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::{Value as Json, json};
 
+use super::object::{Object, object};
 use crate::domain::credits::{CreditSum, Credits, format_decimal};
 use crate::domain::decision::LimitDecision;
 use crate::domain::dimension::Dimension;
@@ -95,14 +96,17 @@ pub fn position(standing: &Standing) -> Json {
 }
 
 /// Adds how fresh an answer is.
-pub fn with_standing(mut body: Json, standing: &Standing) -> Json {
-    body["as_of"] = text(standing.as_of);
-    body["position"] = position(standing);
-    body["since"] = standing.since.map_or(Json::Null, text);
+pub fn with_standing(mut body: Object, standing: &Standing) -> Object {
+    let fresh = object! {
+        "as_of": text(standing.as_of),
+        "position": position(standing),
+        "since": standing.since.map_or(Json::Null, text),
+    };
+    body.0.extend(fresh.0);
     body
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is handed over to `map_or`")]
+#[expect(clippy::needless_pass_by_value, reason = "small copies, and it maps over options")]
 fn text(value: impl ToString) -> Json {
     Json::String(value.to_string())
 }
@@ -133,6 +137,13 @@ const fn period_name(period: BudgetPeriod) -> &'static str {
     }
 }
 
+const fn status_name(status: OrgStatus) -> &'static str {
+    match status {
+        OrgStatus::Active => "active",
+        OrgStatus::Suspended => "suspended",
+    }
+}
+
 const fn mode_name(mode: LimitMode) -> &'static str {
     match mode {
         LimitMode::Hard => "HARD",
@@ -141,21 +152,21 @@ const fn mode_name(mode: LimitMode) -> &'static str {
 }
 
 /// A LimitDecision with every field of CONTRACT.md.
-pub fn decision(decision: &LimitDecision) -> Json {
+pub fn decision(decision: &LimitDecision) -> Object {
     let LimitDecision { scope, level, figures, version, decided_at, cause } = decision;
     let narrower = scope.budget.as_ref();
     let budget = level.budget.as_ref();
     let record = cause.record;
-    json!({
-        "org_id": scope.org_id,
-        "dimension": narrower.and_then(|scope| scope.dimension).map(Dimension::name),
-        "value": narrower.and_then(|scope| scope.value.as_deref()),
-        "budget_id": narrower.map(|scope| &scope.budget_id),
-        "budget_name": budget.map(|(name, _)| name),
-        "period": budget.map(|(_, period)| period_name(*period)),
-        "action": level.action.name(),
-        "reason": level.reason.name(),
-        "level": level.level,
+    object! {
+        "org_id": json!(scope.org_id),
+        "dimension": json!(narrower.and_then(|scope| scope.dimension).map(Dimension::name)),
+        "value": json!(narrower.and_then(|scope| scope.value.as_deref())),
+        "budget_id": json!(narrower.map(|scope| &scope.budget_id)),
+        "budget_name": json!(budget.map(|(name, _)| name)),
+        "period": json!(budget.map(|(_, period)| period_name(*period))),
+        "action": json!(level.action.name()),
+        "reason": json!(level.reason.name()),
+        "level": json!(level.level),
         "used": credits(Some(figures.used)),
         "allowance": credits(level.allowance),
         "extra": credits(level.extra),
@@ -164,70 +175,66 @@ pub fn decision(decision: &LimitDecision) -> Json {
         "period_start": text(level.period_start),
         "period_end": text(level.period_end),
         "valid_until": text(level.valid_until),
-        "version": version,
+        "version": json!(version),
         "decided_at": text(decided_at),
-        "forecast_alerted_on": level.forecast_alerted_on.map(|day| date(Day(day))),
-        "purchases_requested": level.purchases_requested,
-        "cause_partition": record.map(|(partition, _)| partition),
-        "cause_offset": record.map(|(_, offset)| offset),
-        "cause_event_id": cause.event_id,
-        "cause_trace_id": cause.trace_id,
-        "policy_offset": cause.policy_offset,
-    })
+        "forecast_alerted_on": level.forecast_alerted_on.map_or(Json::Null, |day| date(Day(day))),
+        "purchases_requested": json!(level.purchases_requested),
+        "cause_partition": json!(record.map(|(partition, _)| partition)),
+        "cause_offset": json!(record.map(|(_, offset)| offset)),
+        "cause_event_id": json!(cause.event_id),
+        "cause_trace_id": json!(cause.trace_id),
+        "policy_offset": json!(cause.policy_offset),
+    }
 }
 
 /// An OrgPolicy with every field of CONTRACT.md.
-pub fn policy(policy: &OrgPolicy) -> Json {
+pub fn policy(policy: &OrgPolicy) -> Object {
     let auto_purchase = policy.auto_purchase.as_ref().map(|auto| {
-        json!({
-            "at_percent": auto.at_percent,
+        object! {
+            "at_percent": json!(auto.at_percent),
             "pack_credits": text(auto.pack_credits),
-            "max_packs_per_period": auto.max_packs_per_period,
-        })
+            "max_packs_per_period": json!(auto.max_packs_per_period),
+        }
     });
-    json!({
-        "org_id": policy.org_id,
-        "plan": policy.plan,
-        "status": match policy.status {
-            OrgStatus::Active => "active",
-            OrgStatus::Suspended => "suspended",
-        },
-        "unlimited": policy.unlimited,
+    object! {
+        "org_id": json!(policy.org_id),
+        "plan": json!(policy.plan),
+        "status": json!(status_name(policy.status)),
+        "unlimited": json!(policy.unlimited),
         "base_allocation": text(policy.base_allocation),
-        "limit_mode": mode_name(policy.limit_mode),
+        "limit_mode": json!(mode_name(policy.limit_mode)),
         "soft_extra": text(policy.soft_extra),
-        "unlimited_overage": policy.unlimited_overage,
-        "thresholds": policy.thresholds,
-        "anchor_day": policy.anchor_day,
-        "time_zone": policy.time_zone,
+        "unlimited_overage": json!(policy.unlimited_overage),
+        "thresholds": json!(policy.thresholds),
+        "anchor_day": json!(policy.anchor_day),
+        "time_zone": json!(policy.time_zone),
         "auto_purchase": auto_purchase,
-        "products": policy.products,
+        "products": json!(policy.products),
         "credit_price": money(policy.credit_price),
         "overage_price": money(policy.overage_price),
-        "currency": policy.currency,
+        "currency": json!(policy.currency),
         "effective_at": text(policy.effective_at),
-        "updated_by": policy.updated_by,
-    })
+        "updated_by": json!(policy.updated_by),
+    }
 }
 
 /// `/v1/orgs/{org}`. Forecast and cost are null until they are told.
-pub fn summary(answer: &SummaryAnswer) -> Json {
-    let Summary { base_allocation, base_used, base_remaining, beyond_base, allowance, used, .. } = answer.summary;
-    let summary = &answer.summary;
+pub fn summary(answer: &SummaryAnswer) -> Object {
+    let summary: &Summary = &answer.summary;
     let policy = answer.policy.as_ref();
-    let body = json!({
-        "org_id": answer.org_id,
-        "plan": policy.map(|policy| &policy.plan),
-        "limit_mode": policy.map(|policy| mode_name(policy.limit_mode)),
-        "base_allocation": credits(base_allocation),
-        "base_used": credits(base_used),
-        "base_remaining": credits(base_remaining),
+    let body = object! {
+        "org_id": json!(answer.org_id),
+        "plan": json!(policy.map(|policy| &policy.plan)),
+        "limit_mode": json!(policy.map(|policy| mode_name(policy.limit_mode))),
+        "base_allocation": credits(summary.base_allocation),
+        "base_used": credits(summary.base_used),
+        "base_remaining": credits(summary.base_remaining),
         "base_percent_used": percent(summary.base_percent_used),
-        "beyond_base": text(beyond_base),
+        "beyond_base": text(summary.beyond_base),
         "grants_used": text(summary.grants_used),
         "grants_remaining": text(summary.grants_remaining),
-        "allowance": credits(allowance),
-        "used": text(used),
+        "allowance": credits(summary.allowance),
+        "used": text(summary.used),
         "remaining": credits(summary.remaining),
         "percent_used": percent(summary.percent_used),
         "overage": text(summary.overage),
@@ -235,14 +242,14 @@ pub fn summary(answer: &SummaryAnswer) -> Json {
         "soft_extra_remaining": credits(summary.soft_extra_remaining),
         "period_start": text(summary.period_start),
         "period_end": text(summary.period_end),
-        "days_until_reset": summary.days_until_reset,
-        "active_products": summary.active_products,
-        "peak_day": summary.peak_day.map(|(day, sum)| json!({"date": date(day), "credits": text(sum)})),
+        "days_until_reset": json!(summary.days_until_reset),
+        "active_products": json!(summary.active_products),
+        "peak_day": summary.peak_day.map(|(day, sum)| object! {"date": date(day), "credits": text(sum)}),
         "average_per_elapsed_day": text(summary.average_per_elapsed_day),
         "average_per_active_day": credits(summary.average_per_active_day),
-        "forecast": null,
-        "cost": null,
+        "forecast": json!(null),
+        "cost": json!(null),
         "decision": answer.decision.as_ref().map(decision),
-    });
+    };
     with_standing(body, &answer.standing)
 }

@@ -10,6 +10,7 @@
 
 mod dto;
 mod guard;
+mod object;
 mod orgs;
 mod probes;
 mod problem;

@@ -6,9 +6,11 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 
+use crate::query::QueryError;
 use crate::query::page::{self, PAGE_SIZE_MAX};
 use crate::query::params::{check_names, hash};
 
+use super::object::object;
 use super::problem::Problem;
 use super::usage::{not_modified, tagged};
 use super::{ApiState, Org, Params, dto};
@@ -28,17 +30,21 @@ pub async fn list(State(state): State<ApiState>, Params(raw): Params) -> Result<
         .iter()
         .map(|org| {
             let level = org.decision.as_ref().map(|decision| &decision.level);
-            json!({
-                "org_id": org.org_id,
-                "plan": org.plan,
-                "action": level.map(|level| level.action.name()),
-                "reason": level.map(|level| level.reason.name()),
-                "level": level.map(|level| level.level),
-                "partition": org.partition,
-            })
+            object! {
+                "org_id": json!(org.org_id),
+                "plan": json!(org.plan),
+                "action": json!(level.map(|level| level.action.name())),
+                "reason": json!(level.map(|level| level.reason.name())),
+                "level": json!(level.map(|level| level.level)),
+                "partition": json!(org.partition),
+            }
         })
         .collect();
-    let body = json!({"orgs": orgs, "next_page_token": page.next_page_token, "partitions": page.partitions});
+    let body = object! {
+        "orgs": orgs,
+        "next_page_token": json!(page.next_page_token),
+        "partitions": json!(page.partitions),
+    };
     Ok(Json(body).into_response())
 }
 
@@ -63,13 +69,14 @@ pub async fn decisions(
     check_names(&raw, &[], &[])?;
     let answer = state.ask(move |query| query.decisions(&org)).await?;
     let decisions: Vec<_> = answer.decisions.iter().map(dto::decision).collect();
-    let body = json!({ "decisions": decisions });
     // They are small: their own bytes name them, whatever changed them (a record, a policy, time).
-    let etag = format!("W/\"{:016x}\"", hash([body.to_string().as_bytes()]));
+    let bytes = serde_json::to_vec(&decisions).map_err(|error| QueryError::Internal(error.to_string()))?;
+    let etag = format!("W/\"{:016x}\"", hash([bytes.as_slice()]));
     if not_modified(&headers, &etag) {
         return Ok(tagged(axum::http::StatusCode::NOT_MODIFIED.into_response(), &etag));
     }
-    Ok(tagged(Json(dto::with_standing(body, &answer.standing)).into_response(), &etag))
+    let body = dto::with_standing(object! {"decisions": decisions}, &answer.standing);
+    Ok(tagged(Json(body).into_response(), &etag))
 }
 
 /// `/v1/orgs/{org}/policy`: the policy in force, its offset, and every policy there is, earliest first. A null policy
@@ -86,13 +93,13 @@ pub async fn policy(
     let history: Vec<_> = answer
         .history
         .iter()
-        .map(|(offset, policy)| json!({"offset": offset, "policy": dto::policy(policy)}))
+        .map(|(offset, policy)| object! {"offset": json!(offset), "policy": dto::policy(policy)})
         .collect();
-    let body = json!({
+    let body = object! {
         "policy": in_force.map(|(_, policy)| dto::policy(policy)),
-        "offset": in_force.map(|(offset, _)| offset),
-        "next_change_at": next.map(|at| at.to_string()),
+        "offset": json!(in_force.map(|(offset, _)| offset)),
+        "next_change_at": json!(next.map(|at| at.to_string())),
         "history": history,
-    });
+    };
     Ok(Json(dto::with_standing(body, &answer.standing)).into_response())
 }

@@ -50,6 +50,14 @@ pub struct TopicProblem {
     pub found: String,
 }
 
+impl TopicProblem {
+    /// Whether `kafka.accept_topic_settings` lets it pass: a setting that differs, never a missing topic or another partition count.
+    #[must_use]
+    pub fn is_acceptable(&self) -> bool {
+        !matches!(self.setting.as_str(), "topic" | "partitions")
+    }
+}
+
 impl fmt::Display for TopicProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { topic, setting, wanted, found } = self;

@@ -170,6 +170,8 @@ impl ConsumerState {
 /// A line of librdkafka's own log, as a line of ours.
 pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
+        // A [kafka.client] setting for consumers also reaches the producer, and the other way round: as intended.
+        RDKafkaLogLevel::Warning if facility == "CONFWARN" => tracing::debug!(facility, "librdkafka: {message}"),
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
             tracing::error!(facility, "librdkafka: {message}");
         }

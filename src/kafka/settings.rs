@@ -221,7 +221,7 @@ impl KafkaSettings {
             &[
                 ("compression.type", "lz4"),
                 ("message.max.bytes", MESSAGE_BYTES_MAX),
-                ("retry.backoff.ms", "10"),
+                ("retry.backoff.ms", "2"),
                 ("retry.backoff.max.ms", "200"),
             ],
         );

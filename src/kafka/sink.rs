@@ -106,16 +106,16 @@ impl KafkaSink {
         membership: &ConsumerGroupMetadata,
     ) -> Result<(), KafkaError> {
         producer.begin_transaction()?;
-        for output in outputs {
-            self.send(producer, output)?;
-        }
         let mut list = TopicPartitionList::new();
         for commit in offsets {
             let mut element = list.add_partition(&self.settings.topics.usage, commit.partition);
             element.set_offset(Offset::Offset(commit.offset))?;
             element.set_metadata(&commit.metadata);
         }
-        retried(Instant::now() + STEP, |left| producer.send_offsets_to_transaction(&list, membership, left))
+        // Offsets first: while the broker still writes the former commit's markers, librdkafka tries this again after
+        // retry.backoff.ms, but an output's partition only after 20 ms.
+        retried(Instant::now() + STEP, |left| producer.send_offsets_to_transaction(&list, membership, left))?;
+        outputs.iter().try_for_each(|output| self.send(producer, output))
     }
 
     fn send(&self, producer: &BaseProducer<SinkContext>, output: &Output) -> Result<(), KafkaError> {

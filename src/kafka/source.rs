@@ -36,6 +36,7 @@ const EVENTS_PER_POLL: usize = 8;
 /// The log on a real Kafka.
 pub struct KafkaSource {
     settings: KafkaSettings,
+    client_id: String,
     keeper: OffsetKeeper,
     partitions: i32,
     usage: BatchQueue,
@@ -91,6 +92,7 @@ impl KafkaSource {
             policies: BatchQueue::new(&policies_reader, records_max),
             committed: Reader::new(settings, &format!("{client_id}/reader"), Isolation::Committed)?,
             settings: settings.clone(),
+            client_id: client_id.into(),
             keeper,
             partitions,
             started: HashSet::new(),
@@ -331,6 +333,10 @@ impl Source for KafkaSource {
     }
 
     fn members(&mut self) -> Result<Vec<String>, PortError> {
+        if let OffsetKeeper::InProcess(_) = self.keeper {
+            // The embedded broker lists no members, and this process is the only one.
+            return Ok(vec![self.client_id.clone()]);
+        }
         let group = &self.settings.group_id;
         let list = self
             .uncommitted

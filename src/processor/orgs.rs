@@ -5,6 +5,7 @@
 //! when a task starts to speak.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
 
 use crate::domain::alert::{Alert, alert_of};
 use crate::domain::credits::CreditSum;
@@ -15,7 +16,9 @@ use crate::domain::id::OrgId;
 use crate::domain::period::{Period, period_at};
 use crate::domain::scope::Scope;
 use crate::domain::terms::{DefaultTerms, TermsBook};
-use crate::domain::time::{Hour, Timestamp};
+use crate::domain::time::{BucketSize, Hour, Timestamp};
+use crate::domain::view::View;
+use crate::store::{Store, StoreError};
 
 /// What the gateways know of a scope.
 #[derive(Clone, Debug)]
@@ -97,6 +100,21 @@ pub trait OrgHours {
     /// # Errors
     /// When the store cannot be read.
     fn hours(&self, org: &str, from: Hour, each: &mut dyn FnMut(Hour, CreditSum)) -> Result<(), Self::Error>;
+}
+
+impl OrgHours for Store {
+    type Error = StoreError;
+
+    fn hours(&self, org: &str, from: Hour, each: &mut dyn FnMut(Hour, CreditSum)) -> Result<(), StoreError> {
+        let reader = self.reader();
+        let by_hour = |view: &View| view.dimensions.is_empty() && view.bucket == BucketSize::Hour;
+        let view = reader.views().iter().position(by_hour).expect("a checked list has the org by hour");
+        let view = u8::try_from(view).expect("a checked list has at most 64 views");
+        reader.snapshot().rows(view, org, from.0..i32::MAX, &mut |hour, _, tally| {
+            each(Hour(hour), tally.credits());
+            ControlFlow::Continue(())
+        })
+    }
 }
 
 /// What decisions depend on besides rows.

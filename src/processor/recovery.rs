@@ -7,7 +7,7 @@
 use crate::codec::Decoder;
 use crate::domain::decision::LimitDecision;
 use crate::domain::time::Timestamp;
-use crate::store::TaskMeta;
+use crate::store::{LastRecord, TaskMeta};
 
 use super::metadata::{CommitMetadata, client_of};
 use super::ports::{Committed, LogRange, PortError, RecordMark, Sink, Source};
@@ -185,16 +185,22 @@ fn check_store(survey: &Survey, stored: &TaskMeta) -> Result<(), Halt> {
         ));
     }
     match stored.last_record {
-        Some(last) if last.offset >= range.low && survey.mark != Some(last) => Err(Halt::new(
-            "log_changed",
-            format!(
-                "partition {partition}: the record at offset {} is not the one that was folded: the log was cut and grew \
+        Some(last) if last.offset >= range.low && !survey.mark.is_some_and(|mark| is_same(mark, last)) => {
+            Err(Halt::new(
+                "log_changed",
+                format!(
+                    "partition {partition}: the record at offset {} is not the one that was folded: the log was cut and grew \
              again, or is another topic. If this log is the right one, {rebuild}",
-                last.offset
-            ),
-        )),
+                    last.offset
+                ),
+            ))
+        }
         _ => Ok(()),
     }
+}
+
+fn is_same(mark: RecordMark, last: LastRecord) -> bool {
+    (mark.offset, mark.timestamp, mark.crc) == (last.offset, last.timestamp, last.crc)
 }
 
 /// Fences gone owners and gathers what is to be known of `partitions`, each given with what its store says.

@@ -35,9 +35,9 @@ impl TaskSettings {
     pub const fn rules(&self, partitions: i32) -> Rules {
         Rules {
             partitions,
-            window: Window::new(self.fold.dedupe_window_micros),
-            future_micros_max: self.fold.future_micros_max,
-            age_micros_max: self.fold.age_micros_max,
+            window: Window::new(self.fold.dedupe_window),
+            future_micros_max: self.fold.max_future,
+            age_micros_max: self.fold.max_age,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::domain::interner::Symbol;
 use crate::domain::reject::Reject;
 use crate::domain::terms::{TermsBook, TermsRecord};
 use crate::domain::time::Timestamp;
-use crate::store::{Store, StoreError, TaskMeta};
+use crate::store::{LastRecord, Store, StoreError, TaskMeta};
 use crate::telemetry::{RecordOutcome, Telemetry};
 
 use super::intake::{self, Rules, Verdict};
@@ -295,7 +295,7 @@ impl Task {
             if let Some(seen) = ids.get(&key) {
                 return Ok::<_, TaskError>(Some(*seen));
             }
-            Ok(store.find_id(key, window.oldest_live(log_time), window.bucket(log_time))?)
+            Ok(store.find_id(key, window.oldest_live(log_time)..=window.bucket(log_time))?)
         })
     }
 
@@ -319,7 +319,8 @@ impl Task {
         }
         self.meta.log_time = self.meta.log_time.max(record.timestamp);
         self.meta.position = record.offset + 1;
-        self.meta.last_record = Some(mark_of(record));
+        let mark = mark_of(record);
+        self.meta.last_record = Some(LastRecord { offset: mark.offset, timestamp: mark.timestamp, crc: mark.crc });
     }
 
     /// The log holds no record between the position and `end`, where it ends for now. A muted task takes that as its

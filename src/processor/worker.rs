@@ -11,10 +11,10 @@ use std::time::Instant;
 
 use crate::codec::{Decoder, Encoder};
 use crate::store::{Shelf, Store, StoreError};
-use crate::telemetry::{Health, Moved, TaskState, Telemetry};
+use crate::telemetry::{Health, Telemetry};
 
-use super::ports::{Accepted, Polled, PortError, Rebalance, RecordBatch, Sink, Source, Start, TransactError};
-use super::recovery::{self, Halt};
+use super::ports::{Polled, PortError, RecordBatch, Sink, Source, Start, TransactError};
+use super::recovery::Halt;
 use super::settings::{DECISIONS_PER_TURN_MAX, HEARTBEAT_INTERVAL, UNAVAILABLE_WAIT, WorkerSettings};
 use super::task::{Task, TaskError};
 

@@ -67,7 +67,7 @@ pub enum QueryError {
     },
     /// The answer would not fit the bound (Law 6).
     #[error(
-        "the answer would have more than {limit} {what}; take a coarser `bucket`, a shorter range, or a `filter`"
+        "the answer takes more than {limit} {what}; ask for a coarser `bucket`, a shorter range, or a `filter`"
     )]
     TooLarge {
         /// Of what too many.

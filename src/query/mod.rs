@@ -2,10 +2,11 @@
 //! writes a row, never asks Kafka, and never decides what is published.
 //!
 //! The way of a question: `params` (text -> checked) -> `plan` (which rows) over the `bucket`s of the range ->
-//! `usage` (rows -> grid -> `page`) of `measure`s. The other questions are in this file and need no plan.
+//! `grid` (rows -> sums) -> `usage` (order, `page`) of `measure`s. The other questions are in this file and need no plan.
 
 pub mod bucket;
 mod error;
+mod grid;
 mod measure;
 pub mod page;
 pub mod params;
@@ -17,9 +18,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use error::QueryError;
+pub use grid::ROWS_MAX;
 pub use measure::{Measure, Value};
 pub use summary::SummaryAnswer;
-pub use usage::{ROWS_MAX, UsageAnswer, UsageRow};
+pub use usage::{UsageAnswer, UsageRow};
 
 use crate::clock::Clock;
 use crate::domain::decision::LimitDecision;

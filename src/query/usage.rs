@@ -1,29 +1,20 @@
-//! Usage over a range: rows of the planned views, added up into a grid of bucket x group, ordered and paged.
-//!
-//! Every bucket of the range is present for each group that occurs in it (and the org's own sums always are), with
-//! zeros where nothing was used. The grid is bounded (Law 6). What rows are read: `plan.rs`.
+//! Usage over a range: a grid of bucket x group, ordered and paged. What rows are read: `plan`; how they are added up:
+//! `grid`.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 use crate::domain::dimension::Dimension;
 use crate::domain::tally::Tally;
 use crate::domain::time::Hour;
-use crate::domain::view::View;
 use crate::store::StoreSnapshot;
 
 use super::Standing;
 use super::error::QueryError;
+use super::grid::Grid;
 use super::measure::Measure;
 use super::page::{self, Token};
 use super::params::{OrderField, UsageParams, hash};
 use super::plan::Stretch;
-
-/// The most rows (buckets x groups) of one answer, over all of its pages.
-pub const ROWS_MAX: usize = 500_000;
-/// The most sums that one answer holds in memory: 64 MiB.
-const SUMS_MAX: usize = 4_000_000;
 
 /// One row of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +86,7 @@ impl PlannedUsage<'_> {
             Some(&last) if cells.len() > page.len() => page::write(&order.token(last, &self))?,
             _ => String::new(),
         };
-        let rows = page.iter().map(|&cell| grid.row(cell)).collect();
+        let rows = page.iter().map(|&cell| order.row(cell)).collect();
         Ok(UsageAnswer {
             has_start: self.params.bucket != super::bucket::Bucket::None,
             from: self.edges[0],
@@ -107,158 +98,6 @@ impl PlannedUsage<'_> {
             group_by: self.params.group_by,
             measures: self.params.measures,
         })
-    }
-}
-
-/// Tallies by bucket and group. Cell numbers count groups within buckets, both ascending.
-struct Grid {
-    starts: Vec<Hour>,
-    groups: Vec<Vec<Option<String>>>,
-    tallies: HashMap<usize, Tally>,
-    total: Tally,
-}
-
-impl Grid {
-    fn read(planned: &PlannedUsage<'_>) -> Result<Self, QueryError> {
-        let params = &planned.params;
-        let mut filling = Filling::new(planned);
-        for stretch in &planned.stretches {
-            let view = &planned.snapshot.views()[usize::from(stretch.view)];
-            let columns = Columns::of(view, params);
-            planned.snapshot.rows(
-                stretch.view,
-                planned.org,
-                stretch.rows.clone(),
-                &mut |number, values, tally| {
-                    if columns.pass(values) {
-                        filling.add(stretch.size.first_hour(number), columns.group(values), tally);
-                    }
-                    if filling.too_large { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                },
-            )?;
-            if filling.too_large {
-                return Err(QueryError::TooLarge { what: "rows", limit: ROWS_MAX });
-            }
-        }
-        Ok(filling.finish())
-    }
-
-    fn row(&self, cell: usize) -> UsageRow {
-        UsageRow {
-            start: self.starts[cell / self.groups.len()],
-            group: self.groups[cell % self.groups.len()].clone(),
-            tally: self.tallies.get(&cell).cloned().unwrap_or_default(),
-        }
-    }
-}
-
-/// Where the asked dimensions stand in a view's rows.
-struct Columns<'a> {
-    group: Vec<usize>,
-    filters: Vec<(usize, &'a [Option<String>])>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(view: &View, params: &'a UsageParams) -> Self {
-        let column = |asked: Dimension| {
-            view.dimensions.iter().position(|dimension| *dimension == asked).expect("the planned view covers it")
-        };
-        Self {
-            group: params.group_by.iter().map(|dimension| column(*dimension)).collect(),
-            filters: params.filters.iter().map(|filter| (column(filter.dimension), &*filter.values)).collect(),
-        }
-    }
-
-    fn pass(&self, values: &[Option<&str>]) -> bool {
-        let passes = |(column, any): &(usize, &[Option<String>])| {
-            any.iter().any(|value| value.as_deref() == values[*column])
-        };
-        self.filters.iter().all(passes)
-    }
-
-    fn group<'v>(&self, values: &[Option<&'v str>]) -> impl Iterator<Item = Option<&'v str>> + Clone {
-        self.group.iter().map(move |column| values[*column])
-    }
-}
-
-/// A grid that is being filled: groups in the order in which they came.
-struct Filling<'a> {
-    edges: &'a [Hour],
-    wanted: u128,
-    groups: Vec<Vec<Option<String>>>,
-    numbers: HashMap<String, usize>,
-    key: String,
-    cells: HashMap<(usize, usize), Tally>,
-    total: Tally,
-    too_large: bool,
-}
-
-impl<'a> Filling<'a> {
-    fn new(planned: &'a PlannedUsage<'_>) -> Self {
-        let params = &planned.params;
-        let ordered = match params.order_by.0 {
-            OrderField::Measure(measure) => measure.fields(),
-            _ => 0,
-        };
-        let mut filling = Self {
-            edges: &planned.edges,
-            wanted: params.measures.iter().fold(ordered, |wanted, measure| wanted | measure.fields()),
-            groups: Vec::new(),
-            numbers: HashMap::new(),
-            key: String::new(),
-            cells: HashMap::new(),
-            total: Tally::new(),
-            too_large: false,
-        };
-        if params.group_by.is_empty() {
-            filling.number(std::iter::empty());
-        }
-        filling
-    }
-
-    /// The number of a group, a new one for a group not seen before.
-    fn number<'v>(&mut self, group: impl Iterator<Item = Option<&'v str>> + Clone) -> usize {
-        self.key.clear();
-        for value in group.clone() {
-            // The length before a value keeps (ab, c) and (a, bc) apart, and absent from all of them.
-            self.key.push_str(&value.map_or_else(|| "-".to_owned(), |value| value.len().to_string()));
-            self.key.push(':');
-            self.key.push_str(value.unwrap_or_default());
-        }
-        if let Some(number) = self.numbers.get(&self.key) {
-            return *number;
-        }
-        self.numbers.insert(self.key.clone(), self.groups.len());
-        self.groups.push(group.map(|value| value.map(str::to_owned)).collect());
-        self.groups.len() - 1
-    }
-
-    fn add<'v>(&mut self, hour: Hour, group: impl Iterator<Item = Option<&'v str>> + Clone, tally: &Tally) {
-        let bucket = self.edges.partition_point(|edge| *edge <= hour) - 1;
-        let group = self.number(group);
-        let cell = self.cells.entry((bucket, group)).or_default();
-        for (field, value) in tally.iter().filter(|(field, _)| self.wanted >> field.number() & 1 == 1) {
-            cell.add(field, value);
-            self.total.add(field, value);
-        }
-        // Law 6: a grid is bounded while it grows, not when it is done.
-        let sums = self.cells.len() * self.wanted.count_ones() as usize;
-        self.too_large = self.groups.len() * (self.edges.len() - 1) > ROWS_MAX || sums > SUMS_MAX;
-    }
-
-    /// The grid with its groups in order.
-    fn finish(self) -> Grid {
-        let mut order: Vec<usize> = (0..self.groups.len()).collect();
-        order.sort_by(|a, b| self.groups[*a].cmp(&self.groups[*b]));
-        let mut place = vec![0; order.len()];
-        for (new, old) in order.iter().enumerate() {
-            place[*old] = new;
-        }
-        let cells = self.cells.into_iter();
-        let tallies = cells.map(|((bucket, group), tally)| (bucket * place.len() + place[group], tally)).collect();
-        let mut groups = self.groups;
-        groups.sort();
-        Grid { starts: self.edges[..self.edges.len() - 1].to_vec(), groups, tallies, total: self.total }
     }
 }
 
@@ -301,6 +140,12 @@ impl<'a> Order<'a> {
 
     fn cells(&self) -> impl Iterator<Item = usize> {
         self.sorted.iter().copied()
+    }
+
+    fn row(&self, cell: usize) -> UsageRow {
+        let key = self.key(cell);
+        let tally = self.grid.tallies.get(&cell).cloned().unwrap_or_default();
+        UsageRow { start: key.start, group: key.group.to_vec(), tally }
     }
 
     fn key(&self, cell: usize) -> Key<'_> {

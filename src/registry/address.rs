@@ -46,15 +46,14 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
         let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| byte == b'%') {
-            Some(decoded) => {
-                out.push(decoded);
-                rest = &tail[2..];
-            }
-            None => {
-                out.push(byte);
-                rest = tail;
-            }
+        if byte == b'%'
+            && let Some(decoded) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())
+        {
+            out.push(decoded);
+            rest = &tail[2..];
+        } else {
+            out.push(byte);
+            rest = tail;
         }
     }
     out

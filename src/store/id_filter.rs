@@ -30,21 +30,21 @@ pub(super) struct IdHash {
 }
 
 impl IdHash {
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves of 128 bits")]
+    #[expect(clippy::cast_possible_truncation, reason = "each takes its half of 128 bits")]
     pub(super) const fn of(id: IdKey) -> Self {
         // The key is a good hash already; the multiplication keeps keys that are not (tests, attacks) apart too.
         let mixed = (id.0 ^ (id.0 >> 64)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        let [high, low] = [mixed >> 64, mixed & u64::MAX as u128];
-        Self { place: high as u64, bits: (low as u64) ^ ((low as u64) >> 29) }
+        let low = mixed as u64;
+        Self { place: (mixed >> 64) as u64, bits: low ^ (low >> 29) }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "below `blocks`")]
+    #[expect(clippy::cast_possible_truncation, reason = "the place is below the number of blocks, a usize")]
     const fn block(self, blocks: usize) -> usize {
         ((self.place as u128 * blocks as u128) >> 64) as usize
     }
 
     const fn mask(self, word: usize) -> u64 {
-        1 << (self.bits >> (16 + 6 * word) & 63)
+        1 << ((self.bits >> (16 + 6 * word)) & 63)
     }
 }
 

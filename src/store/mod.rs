@@ -21,6 +21,6 @@ pub use crate::codec::store_values::{FoldSettings, LastRecord, TaskMeta};
 pub use batch::StoreBatch;
 pub use error::StoreError;
 pub use memory::StoreMemory;
-pub use reader::{StoreReader, StoreSnapshot};
+pub use reader::{EachRow, StoreReader, StoreSnapshot};
 pub use shelf::Shelf;
 pub use task_store::{Store, StoreStats, destroy, partitions};

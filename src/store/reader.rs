@@ -18,6 +18,11 @@ use crate::domain::terms::{PolicyHistory, TermsRecord};
 use crate::domain::time::BucketSize;
 use crate::domain::view::View;
 
+/// Takes a row: its bucket, the values of its view's dimensions in the view's order, its tally.
+pub type EachRow<'e> = &'e mut dyn FnMut(i32, &[Option<&str>], &Tally) -> ControlFlow<()>;
+
+type EachEntry<'e> = &'e mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StoredError>;
+
 /// A handle for questions to a store; cheap to clone. It keeps the store's files open: hold it for one question.
 #[derive(Clone)]
 pub struct StoreReader(Arc<Tables>);
@@ -72,13 +77,7 @@ impl StoreSnapshot<'_> {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn rows(
-        &self,
-        view: u8,
-        org: &str,
-        buckets: Range<i32>,
-        each: &mut dyn FnMut(i32, &[Option<&str>], &Tally) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    pub fn rows(&self, view: u8, org: &str, buckets: Range<i32>, each: EachRow<'_>) -> Result<(), StoreError> {
         let (mut from, mut to) = (Vec::new(), Vec::new());
         store_keys::put_rows_from(&mut from, view, org, buckets.start);
         store_keys::put_rows_from(&mut to, view, org, buckets.end);
@@ -95,9 +94,11 @@ impl StoreSnapshot<'_> {
     /// When the store cannot be read.
     pub fn orgs(&self, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError> {
         // Every org with a row has one in each view, so the smallest view names them all.
-        let by = |bucket| self.views().iter().position(|view| view.dimensions.is_empty() && view.bucket == bucket);
+        let by = |bucket| {
+            let mut views = (0_u8..).zip(self.views());
+            views.find(|(_, view)| view.dimensions.is_empty() && view.bucket == bucket).map(|(number, _)| number)
+        };
         let view = by(BucketSize::Day).or_else(|| by(BucketSize::Hour)).unwrap_or(0);
-        let view = u8::try_from(view).expect("a store has at most 64 views");
         let next_row = |after: Option<&str>| {
             let mut from = Vec::new();
             store_keys::put_rows_after(&mut from, view, after);
@@ -254,13 +255,7 @@ impl StoreSnapshot<'_> {
     }
 
     /// Hands every entry with a key in `from..to` to `each` until it breaks.
-    fn scan(
-        &self,
-        table: Table,
-        from: Vec<u8>,
-        to: Vec<u8>,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StoredError>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, table: Table, from: Vec<u8>, to: Vec<u8>, each: EachEntry<'_>) -> Result<(), StoreError> {
         if from >= to {
             return Ok(());
         }

@@ -37,10 +37,8 @@ pub struct StoreStats {
     pub write_buffer_bytes: u64,
     /// Bytes of id filters.
     pub filter_bytes: u64,
-    /// Time spent in RocksDB's writes since the store was opened, stalls included.
-    pub write_time: Duration,
-    /// Whether RocksDB slows or stops writes at this moment.
-    pub is_stalled: bool,
+    /// Time spent since the store was opened in writes that RocksDB slowed or stopped.
+    pub stall_time: Duration,
 }
 
 /// One task's store. Dropped without [`Store::close`], it may come back at an older position.
@@ -50,7 +48,7 @@ pub struct Store {
     partition: i32,
     meta: Option<TaskMeta>,
     flushes: Flushes,
-    write_time: Duration,
+    stall_time: Duration,
 }
 
 /// What is on disk and what waits for it.
@@ -140,7 +138,7 @@ impl Store {
         let ids = Ids::load(&tables, &memory.filters)?;
         let asked = meta.as_ref().map_or(0, |meta| meta.position);
         let flushes = Flushes { asked, ..Flushes::default() };
-        Ok(Self { tables: Arc::new(tables), ids, partition, meta, flushes, write_time: Duration::ZERO })
+        Ok(Self { tables: Arc::new(tables), ids, partition, meta, flushes, stall_time: Duration::ZERO })
     }
 
     /// The partition.
@@ -228,7 +226,9 @@ impl Store {
 
         let started = Instant::now();
         self.tables.write(out)?;
-        self.write_time += started.elapsed();
+        if self.is_stalled()? {
+            self.stall_time += started.elapsed();
+        }
         for (bucket, id, _) in ids {
             self.ids.insert(bucket, id);
         }
@@ -283,20 +283,23 @@ impl Store {
         flushed.and(closed)
     }
 
+    /// Whether RocksDB slows or stops writes at this moment.
+    fn is_stalled(&self) -> Result<bool, StoreError> {
+        use rocksdb::properties::{ACTUAL_DELAYED_WRITE_RATE, IS_WRITE_STOPPED};
+        Ok(self.tables.sum(IS_WRITE_STOPPED)? + self.tables.sum(ACTUAL_DELAYED_WRITE_RATE)? > 0)
+    }
+
     /// What the store takes now.
     ///
     /// # Errors
     /// When RocksDB does not say.
     pub fn stats(&self) -> Result<StoreStats, StoreError> {
-        use rocksdb::properties::{
-            ACTUAL_DELAYED_WRITE_RATE, CUR_SIZE_ALL_MEM_TABLES, IS_WRITE_STOPPED, TOTAL_SST_FILES_SIZE,
-        };
+        use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, TOTAL_SST_FILES_SIZE};
         Ok(StoreStats {
             disk_bytes: self.tables.sum(TOTAL_SST_FILES_SIZE)?,
             write_buffer_bytes: self.tables.sum(CUR_SIZE_ALL_MEM_TABLES)?,
             filter_bytes: self.ids.bytes() as u64,
-            write_time: self.write_time,
-            is_stalled: self.tables.sum(IS_WRITE_STOPPED)? + self.tables.sum(ACTUAL_DELAYED_WRITE_RATE)? > 0,
+            stall_time: self.stall_time,
         })
     }
 
@@ -306,12 +309,16 @@ impl Store {
     /// # Errors
     /// When the store cannot be read or `out` refuses.
     pub fn dump(&self, out: &mut dyn Write) -> io::Result<()> {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let mut hex = |bytes: &[u8], end| {
+            bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))?;
+            write!(out, "{end}")
+        };
         for table in [Table::Rows, Table::Content] {
             let mut rows = self.tables.db().raw_iterator_cf(self.tables.family(table));
             rows.seek_to_first();
             while let Some((key, value)) = rows.item() {
-                writeln!(out, "{}\t{}", hex(key), hex(value))?;
+                hex(key, '\t')?;
+                hex(value, '\n')?;
                 rows.next();
             }
             rows.status().map_err(|error| io::Error::other(self.tables.error(&error)))?;

@@ -232,3 +232,16 @@ fn an_org_elsewhere_unknown_or_impossible_is_told_as_such() {
     let elsewhere = fixture.query(1 << 20).summary(super::support::ORG).unwrap_err();
     assert!(matches!(elsewhere, QueryError::NotHere { .. }), "{elsewhere}");
 }
+
+#[test]
+fn an_answer_of_too_many_rows_is_refused_while_it_grows() {
+    let mut events = events(40, 8);
+    for (number, event) in events.iter_mut().enumerate() {
+        event.values[Dimension::User.index()] = Some(Box::leak(format!("user-{number}").into_boxed_str()));
+    }
+    let mut fixture = Fixture::new();
+    fixture.commit(super::support::ORG, &events);
+    let year = [("from", "2026-01-01"), ("to", "2026-12-31"), ("bucket", "hour"), ("group_by", "user")];
+    let error = ask(&fixture.query(1), &year).unwrap_err().to_string();
+    assert!(error.contains("more than 200000 rows") && error.contains("coarser `bucket`"), "{error}");
+}

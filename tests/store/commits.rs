@@ -205,6 +205,8 @@ fn the_shelf_gives_the_open_stores_and_no_others() {
     assert_eq!(partitions(), [1, 2]);
     shelf.remove(1);
     assert_eq!(partitions(), [2]);
-    stores.into_iter().for_each(|store| store.close().unwrap());
+    for store in stores {
+        store.close().unwrap();
+    }
     assert_eq!(partitions(), [0; 0]);
 }

@@ -132,7 +132,7 @@ fn bytes(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// The kept bytes of `name`. A new kind of value is written once; then its file belongs to the project for ever.

@@ -64,7 +64,7 @@ proptest! {
                     continue;
                 }
             }
-            store.commit(batch, &meta(position as i64)).unwrap();
+            store.commit(batch, &meta(i64::try_from(position).unwrap())).unwrap();
         }
         check(&store, &model, from, from + span);
         store.close().unwrap();

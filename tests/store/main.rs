@@ -18,10 +18,10 @@ use tallyman::domain::view::{DIMENSIONS_MAX, built_in};
 use tallyman::store::{FoldSettings, LastRecord, Store, StoreError, StoreMemory, TaskMeta};
 
 /// A day, in the unit of the fold's settings.
-pub const DAY_US: i64 = 86_400_000_000;
+const DAY_US: i64 = 86_400_000_000;
 
 /// The fold's settings of most tests.
-pub fn settings() -> FoldSettings {
+fn settings() -> FoldSettings {
     FoldSettings {
         views: built_in(),
         dedupe_window: DAY_US,
@@ -32,12 +32,12 @@ pub fn settings() -> FoldSettings {
 }
 
 /// Opens partition 3 below `dir` with those settings and memory of its own.
-pub fn open(dir: &Path) -> Result<Store, StoreError> {
+fn open(dir: &Path) -> Result<Store, StoreError> {
     Store::create_or_open(dir, 3, &settings(), &StoreMemory::new(64 << 20))
 }
 
 /// The place of a task that has folded `position` records.
-pub fn meta(position: i64) -> TaskMeta {
+fn meta(position: i64) -> TaskMeta {
     let log_time = Timestamp::from_millis(1_795_000_000_000 + position);
     TaskMeta {
         position,
@@ -52,14 +52,14 @@ pub fn meta(position: i64) -> TaskMeta {
 }
 
 /// A row's key.
-pub fn row<'a>(view: u8, org: &'a str, bucket: i32, dimensions: &[Option<&'a str>]) -> RowKey<'a> {
+fn row<'a>(view: u8, org: &'a str, bucket: i32, dimensions: &[Option<&'a str>]) -> RowKey<'a> {
     let mut values = [None; DIMENSIONS_MAX];
     values[..dimensions.len()].copy_from_slice(dimensions);
     RowKey { view, org, bucket, values, dimensions: u8::try_from(dimensions.len()).unwrap() }
 }
 
 /// A tally of one event of so many micro-credits.
-pub fn tally(credits: i128) -> Tally {
+fn tally(credits: i128) -> Tally {
     let mut tally = Tally::new();
     tally.add(Field::CREDITS, credits);
     tally.add(Field::EVENTS, 1);
@@ -67,7 +67,7 @@ pub fn tally(credits: i128) -> Tally {
 }
 
 /// An org's decision.
-pub fn decision(scope: Scope, version: i64) -> LimitDecision {
+fn decision(scope: Scope, version: i64) -> LimitDecision {
     let at = Timestamp::from_millis(1_795_000_000_000);
     LimitDecision {
         scope,
@@ -101,7 +101,7 @@ pub fn decision(scope: Scope, version: i64) -> LimitDecision {
 }
 
 /// What a crash at this moment would leave: a copy of the files of an open store, put below another directory.
-pub fn crash_image(dir: &Path) -> tempfile::TempDir {
+fn crash_image(dir: &Path) -> tempfile::TempDir {
     let image = tempfile::tempdir().unwrap();
     let to = image.path().join("p3");
     std::fs::create_dir_all(&to).unwrap();
@@ -113,7 +113,7 @@ pub fn crash_image(dir: &Path) -> tempfile::TempDir {
 }
 
 /// The store's rows and content rows as text.
-pub fn dump(store: &Store) -> String {
+fn dump(store: &Store) -> String {
     let mut text = Vec::new();
     store.dump(&mut text).unwrap();
     String::from_utf8(text).unwrap()

@@ -17,7 +17,10 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("store", &["codec", "telemetry"]),
     ("processor", &["codec", "registry", "store", "telemetry", "clock"]),
     ("kafka", &["telemetry", "processor::ports", "query::ports"]),
-    ("query", &["codec", "store::reader", "store::Shelf", "store::StoreSnapshot", "store::StoreError", "clock"]),
+    (
+        "query",
+        &["codec", "store::Shelf", "store::StoreReader", "store::StoreSnapshot", "store::StoreError", "clock"],
+    ),
     ("report", &["query"]),
     ("gateway", &["codec", "kafka", "telemetry", "clock"]),
     ("http", &["query", "report", "gateway::table", "telemetry", "clock"]),

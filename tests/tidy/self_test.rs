@@ -39,7 +39,7 @@ fn a_room_imports_only_what_its_row_names() {
     for (path, line) in [
         ("src/domain/a.rs", "use crate::domain::time::Hour;\nuse super::time::Day;"),
         ("src/kafka/a.rs", "use crate::processor::ports::{Sink, Source};"),
-        ("src/query/a.rs", "use crate::store::{Shelf, StoreSnapshot, reader::{A, B}};"),
+        ("src/query/a.rs", "use crate::store::{Shelf, StoreSnapshot, StoreReader};"),
         ("src/store/deep/a.rs", "use super::super::Store;"),
         ("src/app.rs", "use crate::{http::Server, kafka};"),
         ("src/codec/a.rs", "// crate::kafka\nconst A: &str = \"crate::kafka::x\"; const B: char = '\\'';"),

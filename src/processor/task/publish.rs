@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use crate::codec::{Encoder, RegistryError};
-use crate::domain::decision::{Cause, Heartbeat};
+use crate::domain::decision::Heartbeat;
 use crate::domain::time::Timestamp;
 use crate::processor::metadata::CommitMetadata;
 use crate::processor::orgs::Law;
@@ -39,7 +39,8 @@ impl Task {
     pub fn speak(&mut self) -> Result<(), TaskError> {
         let now = self.instant(self.settings.clock.now());
         let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
-        let snapshot = self.store.reader().snapshot();
+        let reader = self.store.reader();
+        let snapshot = reader.snapshot();
         let mut after: Option<String> = None;
         loop {
             let page = snapshot.orgs(after.as_deref(), ORGS_PAGE)?;

@@ -89,7 +89,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             self.shared.health.set(partition, TaskState::Restoring);
             match (self.open)(partition) {
                 Ok(store) => {
-                    self.shared.shelf.put(partition, store.reader());
+                    self.shared.shelf.put(&store);
                     stores.push((partition, store));
                 }
                 Err(error) => self.halt(partition, &Halt::new("store", error.to_string())),
@@ -100,7 +100,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
 
     /// Fences, surveys and starts tasks on `stores`; gives the partitions that run and from where to read them.
     fn recover(&mut self, stores: Vec<(i32, Store)>) -> Result<Vec<Accepted>, WorkerError> {
-        let known: Vec<_> = stores.iter().map(|(partition, store)| (*partition, store.meta())).collect();
+        let known: Vec<_> = stores.iter().map(|(partition, store)| (*partition, store.meta().cloned())).collect();
         let surveys = self.survey_with_patience(&known)?;
         let mut accepted = Vec::new();
         for ((partition, store), survey) in stores.into_iter().zip(surveys) {

@@ -35,8 +35,14 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             };
             self.shared.health.set(partition, state);
             task.report(&self.shared.telemetry);
-            let stats = task.store().stats();
-            self.shared.telemetry.store(partition, stats.bytes, stats.stall_micros);
+            match task.store().stats() {
+                Ok(stats) => self.shared.telemetry.store(
+                    partition,
+                    stats.disk_bytes + stats.write_buffer_bytes,
+                    u64::try_from(stats.stall_time.as_micros()).unwrap_or(u64::MAX),
+                ),
+                Err(error) => tracing::warn!(partition, %error, "the store does not tell its size"),
+            }
         }
     }
 }
