@@ -116,7 +116,7 @@ impl AskError {
 pub fn run(args: &QueryArgs, base_url: &str, out: &mut dyn Write) -> Result<(), AskError> {
     let api = Api::new(args.url.as_deref().unwrap_or(base_url));
     let written = match &args.question {
-        Question::Summary { org } => write_summary(&api.get(&org_path(org, "")?, &[])?, args.output, out),
+        Question::Summary { org } => write_fields(&api.get(&org_path(org, "")?, &[])?, args.output, out),
         Question::Usage(usage) => write_usage(&all_pages(&api, usage)?, args.output, out),
     };
     match written {
@@ -126,7 +126,8 @@ pub fn run(args: &QueryArgs, base_url: &str, out: &mut dyn Write) -> Result<(), 
     }
 }
 
-fn org_path(org: &str, rest: &str) -> Result<String, AskError> {
+/// The path of one org's resource; refuses what cannot be an org's id.
+pub(super) fn org_path(org: &str, rest: &str) -> Result<String, AskError> {
     if is_id(org) {
         return Ok(format!("/v1/orgs/{org}{rest}"));
     }
@@ -134,18 +135,18 @@ fn org_path(org: &str, rest: &str) -> Result<String, AskError> {
 }
 
 /// A running instance.
-struct Api {
+pub(super) struct Api {
     agent: ureq::Agent,
     base: String,
 }
 
 impl Api {
-    fn new(base: &str) -> Self {
+    pub(super) fn new(base: &str) -> Self {
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(ANSWER_MAX));
         Self { agent: config.build().into(), base: base.trim_end_matches('/').to_owned() }
     }
 
-    fn get<T: for<'de> Deserialize<'de>>(&self, path: &str, params: &[(&str, &str)]) -> Result<T, AskError> {
+    pub(super) fn get<T: for<'de> Deserialize<'de>>(&self, path: &str, params: &[(&str, &str)]) -> Result<T, AskError> {
         let url = format!("{}{path}", self.base);
         let unreachable =
             |error: ureq::Error| AskError::Unreachable { url: url.clone(), problem: error.to_string() };
@@ -173,7 +174,7 @@ fn told(body: &str) -> String {
 
 /// A JSON object that keeps the order of its fields.
 #[derive(Debug, Default)]
-struct Fields(Vec<(String, Node)>);
+pub(super) struct Fields(Vec<(String, Node)>);
 
 /// A field's value.
 #[derive(Debug, Deserialize, Serialize)]
@@ -292,7 +293,8 @@ fn write_usage(usage: &Usage, output: Output, out: &mut dyn Write) -> io::Result
     }
 }
 
-fn write_summary(summary: &Fields, output: Output, out: &mut dyn Write) -> io::Result<()> {
+/// One object: a line for each field.
+pub(super) fn write_fields(summary: &Fields, output: Output, out: &mut dyn Write) -> io::Result<()> {
     if output == Output::Json {
         return write_json(summary, out);
     }
