@@ -146,7 +146,11 @@ impl Api {
         Self { agent: config.build().into(), base: base.trim_end_matches('/').to_owned() }
     }
 
-    pub(super) fn get<T: for<'de> Deserialize<'de>>(&self, path: &str, params: &[(&str, &str)]) -> Result<T, AskError> {
+    pub(super) fn get<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        params: &[(&str, &str)],
+    ) -> Result<T, AskError> {
         let url = format!("{}{path}", self.base);
         let unreachable =
             |error: ureq::Error| AskError::Unreachable { url: url.clone(), problem: error.to_string() };
