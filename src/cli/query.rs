@@ -116,7 +116,7 @@ impl AskError {
 pub fn run(args: &QueryArgs, base_url: &str, out: &mut dyn Write) -> Result<(), AskError> {
     let api = Api::new(args.url.as_deref().unwrap_or(base_url));
     let written = match &args.question {
-        Question::Summary { org } => write_summary(&api.get(&org_path(org, "")?, &[])?, args.output, out),
+        Question::Summary { org } => write_fields(&api.get(&org_path(org, "")?, &[])?, args.output, out),
         Question::Usage(usage) => write_usage(&all_pages(&api, usage)?, args.output, out),
     };
     match written {
@@ -126,7 +126,8 @@ pub fn run(args: &QueryArgs, base_url: &str, out: &mut dyn Write) -> Result<(), 
     }
 }
 
-fn org_path(org: &str, rest: &str) -> Result<String, AskError> {
+/// The path of one org's resource; refuses what cannot be an org's id.
+pub(super) fn org_path(org: &str, rest: &str) -> Result<String, AskError> {
     if is_id(org) {
         return Ok(format!("/v1/orgs/{org}{rest}"));
     }
@@ -134,18 +135,22 @@ fn org_path(org: &str, rest: &str) -> Result<String, AskError> {
 }
 
 /// A running instance.
-struct Api {
+pub(super) struct Api {
     agent: ureq::Agent,
     base: String,
 }
 
 impl Api {
-    fn new(base: &str) -> Self {
+    pub(super) fn new(base: &str) -> Self {
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(ANSWER_MAX));
         Self { agent: config.build().into(), base: base.trim_end_matches('/').to_owned() }
     }
 
-    fn get<T: for<'de> Deserialize<'de>>(&self, path: &str, params: &[(&str, &str)]) -> Result<T, AskError> {
+    pub(super) fn get<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        params: &[(&str, &str)],
+    ) -> Result<T, AskError> {
         let url = format!("{}{path}", self.base);
         let unreachable =
             |error: ureq::Error| AskError::Unreachable { url: url.clone(), problem: error.to_string() };
@@ -173,15 +178,7 @@ fn told(body: &str) -> String {
 
 /// A JSON object that keeps the order of its fields.
 #[derive(Debug, Default)]
-struct Fields(Vec<(String, Node)>);
-
-/// A field's value.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(untagged)]
-enum Node {
-    Object(Fields),
-    Value(Value),
-}
+pub(super) struct Fields(Vec<(String, Value)>);
 
 impl Serialize for Fields {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -251,11 +248,11 @@ fn all_pages(api: &Api, args: &UsageArgs) -> Result<Usage, AskError> {
 }
 
 /// A value as a cell: texts without quotes, null empty.
-fn cell(node: &Node) -> String {
-    match node {
-        Node::Object(_) | Node::Value(Value::Null) => String::new(),
-        Node::Value(Value::String(text)) => text.clone(),
-        Node::Value(other) => other.to_string(),
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }
 
@@ -292,17 +289,18 @@ fn write_usage(usage: &Usage, output: Output, out: &mut dyn Write) -> io::Result
     }
 }
 
-fn write_summary(summary: &Fields, output: Output, out: &mut dyn Write) -> io::Result<()> {
+/// One object: a line for each field.
+pub(super) fn write_fields(summary: &Fields, output: Output, out: &mut dyn Write) -> io::Result<()> {
     if output == Output::Json {
         return write_json(summary, out);
     }
-    let mut flat: Vec<(String, String)> = Vec::new();
-    for (name, node) in &summary.0 {
-        match node {
-            Node::Object(inner) => {
-                flat.extend(inner.0.iter().map(|(inner, node)| (format!("{name}.{inner}"), cell(node))));
+    let mut flat = Vec::new();
+    for (name, value) in &summary.0 {
+        match value {
+            Value::Object(inner) => {
+                flat.extend(inner.iter().map(|(inner, value)| (format!("{name}.{inner}"), cell(value))));
             }
-            Node::Value(_) => flat.push((name.clone(), cell(node))),
+            value => flat.push((name.clone(), cell(value))),
         }
     }
     if output == Output::Csv {
