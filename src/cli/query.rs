@@ -178,15 +178,7 @@ fn told(body: &str) -> String {
 
 /// A JSON object that keeps the order of its fields.
 #[derive(Debug, Default)]
-pub(super) struct Fields(Vec<(String, Node)>);
-
-/// A field's value.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(untagged)]
-enum Node {
-    Object(Fields),
-    Value(Value),
-}
+pub(super) struct Fields(Vec<(String, Value)>);
 
 impl Serialize for Fields {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -256,11 +248,11 @@ fn all_pages(api: &Api, args: &UsageArgs) -> Result<Usage, AskError> {
 }
 
 /// A value as a cell: texts without quotes, null empty.
-fn cell(node: &Node) -> String {
-    match node {
-        Node::Object(_) | Node::Value(Value::Null) => String::new(),
-        Node::Value(Value::String(text)) => text.clone(),
-        Node::Value(other) => other.to_string(),
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }
 
@@ -302,13 +294,13 @@ pub(super) fn write_fields(summary: &Fields, output: Output, out: &mut dyn Write
     if output == Output::Json {
         return write_json(summary, out);
     }
-    let mut flat: Vec<(String, String)> = Vec::new();
-    for (name, node) in &summary.0 {
-        match node {
-            Node::Object(inner) => {
-                flat.extend(inner.0.iter().map(|(inner, node)| (format!("{name}.{inner}"), cell(node))));
+    let mut flat = Vec::new();
+    for (name, value) in &summary.0 {
+        match value {
+            Value::Object(inner) => {
+                flat.extend(inner.iter().map(|(inner, value)| (format!("{name}.{inner}"), cell(value))));
             }
-            Node::Value(_) => flat.push((name.clone(), cell(node))),
+            value => flat.push((name.clone(), cell(value))),
         }
     }
     if output == Output::Csv {
