@@ -84,7 +84,10 @@ fn done(cli: Cli) -> anyhow::Result<()> {
     log::init(level, settings.log.format)?;
     let out = &mut io::stdout().lock();
     match cli.command {
-        Command::Run(args) => run::run(&settings, &args),
+        Command::Run(args) => {
+            settings.default_terms()?;
+            run::run(&settings, &args)
+        }
         Command::Dev(args) => dev::run(&settings, &args),
         Command::Topics(command) => topics::run(&settings, command, out),
         Command::Policy(command) => policy::run(&settings, &command, out),
