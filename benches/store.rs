@@ -195,7 +195,7 @@ fn put_raw(db: &rocksdb::DB, entries: Vec<(Vec<u8>, Vec<u8>)>) {
 }
 
 fn main() {
-    let batches = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(40);
+    let batches = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(40);
     rows(batches);
     ids(batches);
     expiry(3 * batches);

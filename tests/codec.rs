@@ -34,7 +34,7 @@ impl SchemaRegistry for Twin {
         if !self.up.load(Ordering::SeqCst) {
             return Err(RegistryError("down".to_owned()));
         }
-        let records = RecordType::ALL.into_iter().map(|record| record.avsc()).zip(ID..);
+        let records = RecordType::ALL.into_iter().map(RecordType::avsc).zip(ID..);
         let texts = self.texts.iter().map(String::as_str).zip(100..);
         let mut all =
             records.map(|(text, id)| (text.to_owned(), id)).chain(texts.map(|(text, id)| (text.to_owned(), id)));
