@@ -86,7 +86,7 @@ fn done(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(args) => run::run(&settings, &args),
         Command::Dev(args) => dev::run(&settings, &args),
-        Command::Topics(command) => topics::run(&settings, &command, out),
+        Command::Topics(command) => topics::run(&settings, command, out),
         Command::Policy(command) => policy::run(&settings, &command, out),
         Command::Produce(args) => produce::run(&settings, &args, out),
         Command::Query(args) => Ok(query::run(&args, &base_url(&settings), out)?),

@@ -156,7 +156,8 @@ fn send_all(
             std::thread::sleep(Duration::from_millis(1));
             continue;
         }
-        for _ in sent..due.min(sent + STEP) {
+        let step_end = due.min(sent + STEP);
+        while sent < step_end {
             let event = generator.next(SystemClock.now());
             value.clear();
             encode_usage(&event, encoding, &mut value);

@@ -13,7 +13,7 @@ pub(super) enum TopicsCommand {
     Create,
 }
 
-pub(super) fn run(settings: &Settings, command: &TopicsCommand, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) fn run(settings: &Settings, command: TopicsCommand, out: &mut dyn Write) -> anyhow::Result<()> {
     let TopicsCommand::Create = command;
     let reports = create_topics(&settings.kafka)?;
     let (mut failed, mut differ) = (0, 0);

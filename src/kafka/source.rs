@@ -343,7 +343,11 @@ impl Source for KafkaSource {
             .consumer()
             .fetch_group_list(Some(group), ASK)
             .map_err(|error| retriable("the group's members cannot be listed", &error))?;
-        let members = list.groups().iter().filter(|found| found.name() == group).flat_map(|found| found.members());
+        let members = list
+            .groups()
+            .iter()
+            .filter(|found| found.name() == group)
+            .flat_map(rdkafka::groups::GroupInfo::members);
         Ok(members.map(|member| member.client_id().to_owned()).collect())
     }
 
