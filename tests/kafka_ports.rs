@@ -11,110 +11,17 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use support::kafka::Kafka;
+use support::ports::{
+    TICK, accept, commit, control, number, offsets, output, owner, produce, rebalance, records, sink, source,
+};
 use tallyman::kafka::{
-    Batch, Embedded, KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper, Producer, Sent, TopicOutcome,
-    check_topics, cluster_info, create_topics, drain, read_topic,
+    KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper, Producer, Sent, TopicOutcome, check_topics, cluster_info,
+    create_topics, drain, read_topic,
 };
 use tallyman::processor::ports::{
-    Accepted, CommitOffset, Committed, LogRange, Output, OutputTopic, Polled, PortError, Rebalance,
-    RecordBatch as _, Sink as _, Source as _, Start, TransactError, mark_of,
+    Accepted, Committed, LogRange, OutputTopic, Polled, PortError, Rebalance, RecordBatch as _, Sink as _,
+    Source as _, Start, TransactError, mark_of,
 };
-
-const TICK: Duration = Duration::from_millis(20);
-
-/// `count` usage records, record n in partition n mod `partitions` with value n.
-fn produce(settings: &KafkaSettings, partitions: i32, count: u64) {
-    let producer = Producer::new(settings, "load").unwrap();
-    let mut value = [b'x'; 134];
-    for n in 0..count {
-        let partition = i32::try_from(n % u64::try_from(partitions).unwrap()).unwrap();
-        value[..8].copy_from_slice(&n.to_be_bytes());
-        let sent = Sent { key: Some(b"org"), value: Some(&value), partition: Some(partition), ..Sent::default() };
-        producer.send(&settings.topics.usage, &sent).unwrap();
-    }
-    producer.flush(Duration::from_mins(1)).unwrap();
-}
-
-fn number(value: Option<&[u8]>) -> u64 {
-    u64::from_be_bytes(value.unwrap()[..8].try_into().unwrap())
-}
-
-fn source(settings: &KafkaSettings, client_id: &str) -> KafkaSource {
-    KafkaSource::new(settings, client_id, 10_000, OffsetKeeper::Broker).unwrap()
-}
-
-fn sink(settings: &KafkaSettings, id: &str) -> KafkaSink {
-    KafkaSink::new(settings, "127.0.0.1:1/n/0", id, OffsetKeeper::Broker).unwrap()
-}
-
-/// The rebalance that comes next, and the records before it.
-fn rebalance(source: &mut KafkaSource) -> Rebalance {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while Instant::now() < deadline {
-        if let Polled::Rebalance(rebalance) = source.poll(TICK).unwrap() {
-            return rebalance;
-        }
-    }
-    panic!("no rebalance came");
-}
-
-fn accept(source: &mut KafkaSource, partitions: &[i32]) {
-    let start = Some(Start { usage: 0, policies: 0 });
-    let accepted: Vec<_> = partitions.iter().map(|&partition| Accepted { partition, start }).collect();
-    source.accept(&accepted).unwrap();
-}
-
-/// A source that owns all of the topic and reads it from the start.
-fn owner(settings: &KafkaSettings) -> KafkaSource {
-    let mut source = source(settings, "127.0.0.1:1/n/0");
-    let Rebalance::Assigned(mut partitions) = rebalance(&mut source) else { panic!("not assigned") };
-    partitions.sort_unstable();
-    assert_eq!(partitions, (0..settings.partitions).collect::<Vec<_>>());
-    accept(&mut source, &partitions);
-    source
-}
-
-fn records(source: &mut KafkaSource) -> Batch {
-    match source.poll(TICK).unwrap() {
-        Polled::Records(batch) => batch,
-        Polled::Rebalance(rebalance) => panic!("{rebalance:?}"),
-    }
-}
-
-/// (partition, offset) of the next `count` records.
-fn offsets(source: &mut KafkaSource, count: usize) -> Vec<(i32, i64)> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let mut found = Vec::new();
-    while found.len() < count && Instant::now() < deadline {
-        let batch = records(source);
-        found.extend((0..batch.len()).map(|index| (batch.get(index).partition, batch.get(index).offset)));
-    }
-    found
-}
-
-fn output(topic: OutputTopic, key: &str, value: Option<&[u8]>) -> Output {
-    Output {
-        topic,
-        partition: 0,
-        key: Some(key.into()),
-        value: value.map(Into::into),
-        headers: vec![("tallyman-reason".into(), b"bad_field".to_vec())],
-    }
-}
-
-fn commit(offset: i64, metadata: &str) -> CommitOffset {
-    CommitOffset { partition: 0, offset, metadata: metadata.into() }
-}
-
-fn control(source: &mut KafkaSource) -> Vec<(String, Option<Vec<u8>>)> {
-    let mut found = Vec::new();
-    source
-        .read_control(0, &mut |key, value| {
-            found.push((String::from_utf8_lossy(key).into_owned(), value.map(<[u8]>::to_vec)));
-        })
-        .unwrap();
-    found
-}
 
 fn percentiles(mut times: Vec<Duration>) -> (Duration, Duration) {
     times.sort_unstable();
@@ -485,32 +392,4 @@ fn topics_are_made_as_they_must_be_and_differences_are_named() {
     );
     assert_eq!(create_topics(&settings).unwrap()[2].outcome, TopicOutcome::Created);
     assert!(create_topics(&settings).unwrap().iter().all(|report| report.outcome == TopicOutcome::Exists(vec![])));
-}
-
-#[test]
-fn the_embedded_broker_serves_a_worker_that_keeps_its_offsets_in_process() {
-    let mut settings = KafkaSettings { partitions: 2, replication_factor: 1, ..KafkaSettings::default() };
-    let broker = Embedded::start(&settings).unwrap();
-    settings.bootstrap_servers = broker.bootstrap_servers();
-    let keeper = OffsetKeeper::in_process();
-    let mut source = KafkaSource::new(&settings, "127.0.0.1:1/n/0", 1_000, keeper.clone()).unwrap();
-    let mut sink = KafkaSink::new(&settings, "127.0.0.1:1/n/0", "dev", keeper).unwrap();
-    assert_eq!(rebalance(&mut source), Rebalance::Assigned(vec![0, 1]));
-    accept(&mut source, &[0, 1]);
-    produce(&settings, 2, 50);
-    assert_eq!(offsets(&mut source, 50).len(), 50);
-    let member = source.membership().unwrap();
-    sink.transact(&[output(OutputTopic::Decisions, "a", Some(b"1"))], &[commit(25, "m")], &member).unwrap();
-    assert_eq!(
-        source.stable_committed(&[0, 1]).unwrap(),
-        [Some(Committed { offset: 25, metadata: "m".into() }), None]
-    );
-    assert_eq!(control(&mut source), [("a".into(), Some(b"1".to_vec()))]);
-    assert_eq!(source.range(0).unwrap(), LogRange { low: 0, stable: 25, high: 25 });
-    assert!(source.record_mark(0, 3).unwrap().is_some());
-    assert_eq!(source.record_mark(0, 25).unwrap(), None);
-    assert!(source.cluster_id().is_ok());
-    assert_eq!(source.members().unwrap(), ["127.0.0.1:1/n/0"]);
-    sink.fence("gone").unwrap();
-    sink.renew().unwrap();
 }
