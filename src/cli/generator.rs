@@ -361,15 +361,12 @@ mod tests {
         for step in 0..20_000 {
             let event = generator.next(AT.plus_micros(step));
             let (id, credits, text) = (event.event_id.to_string(), event.credits, format!("{event:?}"));
-            match seen.get(&id) {
-                Some(first) => {
-                    assert_eq!(*first, text);
-                    repeated += 1;
-                }
-                None => {
-                    seen.insert(id, text);
-                    sum += credits.into();
-                }
+            if let Some(first) = seen.get(&id) {
+                assert_eq!(*first, text);
+                repeated += 1;
+            } else {
+                seen.insert(id, text);
+                sum += credits.into();
             }
         }
         let totals = generator.totals();

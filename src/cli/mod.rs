@@ -101,7 +101,10 @@ fn base_url(settings: &Settings) -> String {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    let wrong_usage = error.is::<ConfigError>() || error.is::<Usage>() || error.is::<DocumentError>();
+    let wrong_usage = error.is::<ConfigError>()
+        || error.is::<log::LogError>()
+        || error.is::<Usage>()
+        || error.is::<DocumentError>();
     match error.downcast_ref::<query::AskError>() {
         Some(error) => error.exit_code(),
         None if wrong_usage => 2,

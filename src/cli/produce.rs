@@ -18,7 +18,7 @@ use crate::registry;
 /// Records of a run that names neither count nor duration.
 const COUNT: u64 = 10_000;
 /// The cluster has so long to take what is in the queue at the end.
-const FLUSH_MAX: Duration = Duration::from_secs(120);
+const FLUSH_MAX: Duration = Duration::from_mins(2);
 /// Records between two looks at the clock.
 const STEP: u64 = 256;
 
@@ -156,15 +156,15 @@ fn send_all(
             std::thread::sleep(Duration::from_millis(1));
             continue;
         }
-        let step_end = due.min(sent + STEP);
-        while sent < step_end {
+        let step = (due - sent).min(STEP);
+        for _ in 0..step {
             let event = generator.next(SystemClock.now());
             value.clear();
             encode_usage(&event, encoding, &mut value);
             let key = Some(event.org_id.as_bytes());
             producer.send(topic, &Sent { key, value: Some(&value), ..Sent::default() })?;
-            sent += 1;
         }
+        sent += step;
         let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         bar.set_position(if args.duration.is_some() { millis } else { sent });
     }

@@ -62,8 +62,7 @@ struct File<'a> {
 
 impl File<'_> {
     fn origin(&self, at: usize) -> Origin {
-        let line =
-            self.text.as_bytes()[..at.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = self.text.get(..at).unwrap_or_default().matches('\n').count() + 1;
         Origin::File { path: self.path.to_owned(), line }
     }
 

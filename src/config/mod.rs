@@ -178,11 +178,16 @@ impl Settings {
 /// When the file cannot be read or any setting is unknown or out of bounds; every problem is told.
 pub fn load(path: Option<&Path>) -> Result<Settings, ConfigError> {
     let named = std::env::var_os("TALLYMAN_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let Some(path) = path.map(Path::to_owned).or(named) else { return resolve(None, std::env::vars()) };
+    let Some(path) = path.map(Path::to_owned).or(named) else { return resolve(None, environment()) };
     let name = path.display().to_string();
     let text =
         std::fs::read_to_string(&path).map_err(|source| ConfigError::Unreadable { path: name.clone(), source })?;
-    resolve(Some((&name, &text)), std::env::vars())
+    resolve(Some((&name, &text)), environment())
+}
+
+/// What of the environment is text; nothing else can be a setting.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// The settings of a file's (path, text) and an environment: what [`load`] does, without touching the process.

@@ -22,8 +22,8 @@ fn without_a_file_every_setting_has_the_contracts_default() {
     assert_eq!((settings.kafka.partitions, settings.kafka.replication_factor), (12, 3));
     assert_eq!(settings.store.views, crate::domain::view::built_in());
     assert_eq!(settings.memory_limit_bytes, 1 << 30);
-    assert_eq!(settings.dedupe_window, Duration::from_secs(86_400));
-    assert_eq!(settings.time.max_age, Duration::from_secs(90 * 86_400));
+    assert_eq!(settings.dedupe_window, Duration::from_hours(24));
+    assert_eq!(settings.time.max_age, Duration::from_hours(90 * 24));
     let error = settings.default_terms().expect_err("not set");
     assert!(error.to_string().contains("TALLYMAN__LIMITS__DEFAULT=allow"), "{error}");
 }

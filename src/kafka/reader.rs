@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::types::RDKafkaErrorCode;
 
 use super::Error;
 use super::batch::{Batch, BatchQueue, Fault, StatefulConsumer};
@@ -39,7 +38,7 @@ impl Reader {
     pub(super) fn new(settings: &KafkaSettings, client_id: &str, isolation: Isolation) -> Result<Self, Error> {
         let mut config = settings.consumer(client_id, isolation);
         // An end is told by a fetch that finds nothing: a short wait there is all that a read of a partition costs.
-        config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "2");
+        config.set("fetch.wait.max.ms", "2");
         let consumer: StatefulConsumer = config
             .create_with_context(ConsumerState::default())
             .map_err(|error| Error::Settings(super::settings::told(&error)))?;
@@ -76,14 +75,9 @@ impl Reader {
             if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
                 self.consumer.context().consumer_error(&error);
             }
-            let (mut ends, mut fault) = (Vec::new(), None);
-            let batch = self.queue.take(
-                |_| true,
-                |found| match found.code {
-                    RDKafkaErrorCode::PartitionEOF => ends.push((found.partition, found.offset)),
-                    _ => fault = Some(found),
-                },
-            );
+            let mut fault = None;
+            let batch = self.queue.take(|_| true, |found| fault = Some(found));
+            let ends = batch.ends().to_vec();
             let something = !batch.is_empty() || !ends.is_empty() || fault.is_some();
             if something || !self.consumer.context().wake.wait_until(deadline) {
                 return Step { batch, ends, fault };
