@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use tallyman::app::{dev, run};
+use tallyman::cli::{self, Instance};
+
 fn main() -> ExitCode {
-    tallyman::cli::main()
+    cli::main(Instance { run: run::run, dev: dev::dev })
 }

@@ -63,11 +63,20 @@ enum Command {
 #[error("{0}")]
 struct Usage(String);
 
+/// The commands that run an instance: this room names them, `app` does them.
+#[derive(Clone, Copy, Debug)]
+pub struct Instance<E> {
+    /// `tallyman run`.
+    pub run: fn(&Settings, &run::RunArgs) -> Result<(), E>,
+    /// `tallyman dev`.
+    pub dev: fn(&Settings, &dev::DevArgs) -> Result<(), E>,
+}
+
 /// Reads the process's arguments, does what they say and tells how it went.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main<E: std::error::Error + Send + Sync + 'static>(instance: Instance<E>) -> ExitCode {
     let cli = Cli::parse();
-    match done(cli) {
+    match done(cli, instance) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tallyman: {error}");
@@ -76,7 +85,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn done(cli: Cli) -> anyhow::Result<()> {
+fn done<E: std::error::Error + Send + Sync + 'static>(cli: Cli, instance: Instance<E>) -> anyhow::Result<()> {
     let settings = config::load(cli.config.as_deref())?;
     // `run` and `dev` tell what they do; from the other commands a person hears what went wrong.
     let level =
@@ -85,10 +94,11 @@ fn done(cli: Cli) -> anyhow::Result<()> {
     let out = &mut io::stdout().lock();
     match cli.command {
         Command::Run(args) => {
+            // What lacks in the settings is a config error here too, not a failure to start.
             settings.default_terms()?;
-            run::run(&settings, &args)
+            Ok((instance.run)(&settings, &args)?)
         }
-        Command::Dev(args) => dev::run(&settings, &args),
+        Command::Dev(args) => Ok((instance.dev)(&settings, &args)?),
         Command::Topics(command) => topics::run(&settings, command, out),
         Command::Policy(command) => policy::run(&settings, &command, out),
         Command::Produce(args) => produce::run(&settings, &args, out),

@@ -18,7 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::processor::ports::Header;
 
 /// How long a full queue may stay full.
-const FULL: Duration = Duration::from_secs(60);
+const FULL: Duration = Duration::from_mins(1);
 
 /// Counts what did not arrive.
 #[derive(Default)]
@@ -62,7 +62,7 @@ pub struct Sent<'a> {
     pub value: Option<&'a [u8]>,
     /// A partition other than the key's.
     pub partition: Option<i32>,
-    /// The time of a topic on CreateTime; now when absent.
+    /// The time of a topic on `CreateTime`; now when absent.
     pub timestamp: Option<Timestamp>,
     /// Its headers.
     pub headers: &'a [Header],

@@ -36,7 +36,9 @@ pub(super) struct Step {
 
 impl Reader {
     pub(super) fn new(settings: &KafkaSettings, client_id: &str, isolation: Isolation) -> Result<Self, Error> {
-        let config = settings.consumer(client_id, isolation);
+        let mut config = settings.consumer(client_id, isolation);
+        // An end is told by a fetch that finds nothing: a short wait there is all that a read of a partition costs.
+        config.set("fetch.wait.max.ms", "2");
         let consumer: StatefulConsumer = config
             .create_with_context(ConsumerState::default())
             .map_err(|error| Error::Settings(super::settings::told(&error)))?;

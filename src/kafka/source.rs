@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::consumer::{Consumer, ConsumerGroupMetadata, RebalanceProtocol};
+use rdkafka::groups::GroupInfo;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -343,7 +344,7 @@ impl Source for KafkaSource {
             .consumer()
             .fetch_group_list(Some(group), ASK)
             .map_err(|error| retriable("the group's members cannot be listed", &error))?;
-        let members = list.groups().iter().filter(|found| found.name() == group).flat_map(|found| found.members());
+        let members = list.groups().iter().filter(|found| found.name() == group).flat_map(GroupInfo::members);
         Ok(members.map(|member| member.client_id().to_owned()).collect())
     }
 

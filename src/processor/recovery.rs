@@ -60,9 +60,8 @@ pub struct Survey {
 /// # Errors
 /// When going on would lose or repeat something in silence.
 pub fn start_of(survey: Survey, adopt: Option<AdoptFrom>) -> Result<Recovered, Halt> {
-    let Survey { partition, stored, committed, range, .. } = &survey;
-    let (low, high) = (range.low, range.high);
-    if let Some(stored) = stored {
+    let (committed, low) = (&survey.committed, survey.range.low);
+    if let Some(stored) = &survey.stored {
         check_store(&survey, stored)?;
     }
     let metadata = match committed {
@@ -74,7 +73,33 @@ pub fn start_of(survey: Survey, adopt: Option<AdoptFrom>) -> Result<Recovered, H
         ),
         None => None,
     };
-    let published_through = match (committed, adopt) {
+    let published_through = published_through(&survey, adopt)?;
+    check_committed(&survey, published_through)?;
+    let meta = survey.stored.clone().unwrap_or_else(|| TaskMeta {
+        position: low,
+        policies_position: 0,
+        origin: low,
+        since: None,
+        log_time: Timestamp::MIN,
+        last_record: None,
+        cluster_id: survey.cluster_id.clone(),
+        partitions: survey.partitions,
+    });
+    Ok(Recovered {
+        meta,
+        published_through,
+        policies_through: metadata.as_ref().map_or(0, |metadata| metadata.policies),
+        policies_end: survey.policies_end,
+        transactions: metadata.map_or(0, |metadata| metadata.transactions),
+        levels: survey.levels,
+    })
+}
+
+/// O*: what the group committed, or what a person says of it when nothing is.
+fn published_through(survey: &Survey, adopt: Option<AdoptFrom>) -> Result<i64, Halt> {
+    let Survey { partition, stored, committed, range, .. } = survey;
+    let (low, high) = (range.low, range.high);
+    Ok(match (committed, adopt) {
         (Some(committed), _) => committed.offset,
         (None, Some(AdoptFrom::End)) => high,
         (None, Some(AdoptFrom::Store)) => stored.as_ref().map_or(low, |stored| stored.position),
@@ -90,7 +115,13 @@ pub fn start_of(survey: Survey, adopt: Option<AdoptFrom>) -> Result<Recovered, H
                 ),
             ));
         }
-    };
+    })
+}
+
+/// Law 8: O* lies within the log, and the store not past it.
+fn check_committed(survey: &Survey, published_through: i64) -> Result<(), Halt> {
+    let Survey { partition, stored, range, .. } = survey;
+    let (low, high) = (range.low, range.high);
     let position = stored.as_ref().map_or(low, |stored| stored.position);
     if published_through < low {
         return Err(Halt::new(
@@ -121,24 +152,7 @@ pub fn start_of(survey: Survey, adopt: Option<AdoptFrom>) -> Result<Recovered, H
             ),
         ));
     }
-    let meta = survey.stored.clone().unwrap_or_else(|| TaskMeta {
-        position: low,
-        policies_position: 0,
-        origin: low,
-        since: None,
-        log_time: Timestamp::MIN,
-        last_record: None,
-        cluster_id: survey.cluster_id.clone(),
-        partitions: survey.partitions,
-    });
-    Ok(Recovered {
-        meta,
-        published_through,
-        policies_through: metadata.as_ref().map_or(0, |metadata| metadata.policies),
-        policies_end: survey.policies_end,
-        transactions: metadata.map_or(0, |metadata| metadata.transactions),
-        levels: survey.levels,
-    })
+    Ok(())
 }
 
 fn check_store(survey: &Survey, stored: &TaskMeta) -> Result<(), Halt> {

@@ -373,10 +373,11 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         for (&partition, slot) in &mut self.slots {
             let Slot::Running(task) = slot else { continue };
             // A task that was not in the transaction (nothing to say, not ahead) stands at its last commit.
-            if task.is_ahead_of_store() && task.position() <= task.committed_position() {
-                if let Err(error) = task.persist(&self.shared.telemetry) {
-                    failures.push((partition, error));
-                }
+            if task.is_ahead_of_store()
+                && task.position() <= task.committed_position()
+                && let Err(error) = task.persist(&self.shared.telemetry)
+            {
+                failures.push((partition, error));
             }
         }
         for (partition, error) in failures {

@@ -1,6 +1,8 @@
 //! The store against real files: what is on disk keeps its meaning, a commit is whole or absent, and a reader sees
 //! one position. Helpers here; read on: `format`, `commits`, `ids`, `reads`.
 
+#![allow(clippy::must_use_candidate, clippy::missing_errors_doc, reason = "helpers of these tests alone")]
+
 mod commits;
 mod format;
 mod ids;

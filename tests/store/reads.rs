@@ -1,6 +1,6 @@
 //! Questions: a snapshot shows one position, and each question gives exactly its range.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 use tallyman::domain::content::Content;
 use tallyman::domain::credits::{CreditSum, Credits};
@@ -96,7 +96,8 @@ fn rows_are_those_of_the_view_org_and_buckets_in_order() {
     assert_eq!(rows(2, "acme", 0..1), by_user);
     assert_eq!(rows(0, "nobody", i32::MIN..i32::MAX), []);
     assert_eq!(rows(0, "acme", 1..1), []);
-    assert_eq!(rows(0, "acme", Range { start: 2, end: -1 }), []);
+    let (from, to) = (2, -1);
+    assert_eq!(rows(0, "acme", from..to), []);
 
     let mut count = 0;
     let mut first_only = |_, _: &[Option<&str>], _: &_| {

@@ -1,4 +1,5 @@
-//! A real Apache Kafka: one node, KRaft, on free loopback ports. A test binary shares one; a test that kills its broker starts its own.
+//! A real Apache Kafka: one node of `KRaft`, on free loopback ports. A test binary
+//! shares one; a test that kills its broker starts its own.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -67,7 +68,7 @@ impl Kafka {
         kafka
     }
 
-    fn java(&self, heap: &str) -> Vec<String> {
+    fn java(heap: &str) -> Vec<String> {
         let jars = servers().join("kafka").join("*");
         let quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn";
         ["java", heap, "-XX:+UseG1GC", quiet, "-cp", &jars.display().to_string()].map(str::to_owned).to_vec()
@@ -78,7 +79,7 @@ impl Kafka {
     }
 
     fn format(&self) {
-        let command = self.java("-Xmx256m");
+        let command = Self::java("-Xmx256m");
         let format = ["kafka.tools.StorageTool", "format", "--standalone", "-t", "dGFsbHltYW4tdGVzdHMtMQ", "-c"];
         let formatted = Command::new(&command[0])
             .args(&command[1..])
@@ -92,7 +93,7 @@ impl Kafka {
 
     /// Starts the broker again on the data it has, and waits until it serves.
     pub fn restart(&mut self) {
-        let mut command = self.java("-Xmx1g");
+        let mut command = Self::java("-Xmx1g");
         command.extend(["kafka.Kafka".to_owned(), self.properties()]);
         let mut process = Process::start(&self.dir, &mut command);
         let settings = KafkaSettings {

@@ -3,5 +3,6 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod kafka;
+pub mod ports;
 pub mod process;
 pub mod registry;

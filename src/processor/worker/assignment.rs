@@ -160,11 +160,11 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         let partitions: Vec<i32> = self.slots.keys().copied().collect();
         let mut stores = Vec::new();
         for partition in partitions {
-            if let Some(Slot::Running(_)) = self.slots.get(&partition) {
-                if let Some(Slot::Running(task)) = self.slots.remove(&partition) {
-                    self.shared.health.set(partition, TaskState::Restoring);
-                    stores.push((partition, task.into_store()));
-                }
+            if let Some(Slot::Running(_)) = self.slots.get(&partition)
+                && let Some(Slot::Running(task)) = self.slots.remove(&partition)
+            {
+                self.shared.health.set(partition, TaskState::Restoring);
+                stores.push((partition, task.into_store()));
             }
         }
         self.waiting.clear();

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::clock::Clock;
 use crate::codec::{Decoder, Encoder, SchemaRegistry};
 use crate::config::{self, ConfigError, Settings};
+use crate::domain::terms::DefaultTerms;
 use crate::http::{self, ApiState, HttpError};
 use crate::kafka::{self, KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper};
 use crate::processor::settings::{AdoptFrom, TaskSettings, WorkerSettings};
@@ -21,6 +22,9 @@ use crate::query::Query;
 use crate::registry;
 use crate::store::{FoldSettings, Shelf, Store, StoreError, StoreMemory};
 use crate::telemetry::{Health, Telemetry};
+
+pub mod dev;
+pub mod run;
 
 /// Records of one batch.
 const BATCH_RECORDS_MAX: usize = 10_000;
@@ -155,7 +159,6 @@ impl App {
             check_topics(settings, &kafka)?;
         }
         let partitions = kafka::cluster_info(&kafka)?.partitions;
-        let registry = registry_client(&settings.registry)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let address = settings.http.listen;
         let listener = runtime
@@ -171,54 +174,16 @@ impl App {
             health: Health::new(count),
             stop: Arc::new(AtomicBool::new(false)),
         };
-        let fold = fold_settings(settings);
-        let memory = settings.memory_limit_bytes;
-        let task = Arc::new(TaskSettings {
-            fold: fold.clone(),
-            default_terms: default_terms.clone(),
-            usage_topic: kafka.topics.usage.clone(),
-            policies_topic: kafka.topics.policies.clone(),
-            clock: Arc::clone(&wiring.clock),
-            working_set_bytes_max: working_set_bytes_max(memory, partitions),
-            top_orgs: settings.top_orgs,
-        });
-        let worker_settings = WorkerSettings {
-            task,
-            group_id: kafka.group_id.clone(),
-            adopt_from: wiring.adopt_from,
-            poll_wait: POLL_WAIT,
-            flush_interval: FLUSH_INTERVAL,
-            flush_rows_max: FLUSH_ROWS_MAX,
+        let crew = Crew {
+            settings: worker_settings(settings, &wiring, default_terms.clone(), partitions),
+            opener: Opener::new(settings),
+            kafka,
+            offsets: wiring.offsets,
+            registry: registry_client(&settings.registry)?,
+            encoding: settings.output_encoding,
+            shared: shared.clone(),
         };
-        let opener = Opener {
-            dir: settings.store.dir.clone(),
-            fold,
-            memory: StoreMemory::new(usize::try_from(memory / 2).unwrap_or(usize::MAX)),
-        };
-        let mut workers = Vec::new();
-        for number in 0..count {
-            let client_id = format!("{advertise}/{}/{number}", nonce());
-            let id = format!("{}/{client_id}", kafka.group_id);
-            let source = KafkaSource::new(&kafka, &client_id, BATCH_RECORDS_MAX, wiring.offsets.clone())?;
-            let sink = KafkaSink::new(&kafka, &client_id, &id, wiring.offsets.clone())?;
-            let codec = (Decoder::new(registry.clone()), Encoder::new(settings.output_encoding, registry.clone()));
-            let opener = opener.clone();
-            let open = Box::new(move |partition| opener.open(partition));
-            let shared = shared.clone();
-            let mut worker =
-                Worker::new(number, (source, sink), codec, worker_settings.clone(), shared.clone(), open);
-            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-            workers.push(thread.spawn(move || {
-                let ended = worker.run();
-                if let Err(error) = &ended {
-                    shared.health.failed(error.to_string());
-                    tracing::error!("{error}");
-                }
-                // One worker that cannot go on ends the instance: another one takes its partitions over.
-                shared.stop.store(true, Ordering::Relaxed);
-                ended
-            })?);
-        }
+        let workers = (0..count).map(|number| crew.hire(number, &advertise)).collect::<Result<_, _>>()?;
         let health = shared.health.clone();
         let caught_up = move |partition| health.has_caught_up(partition);
         let query = Query::new(shared.shelf, partitions, default_terms, wiring.clock, caught_up);
@@ -303,6 +268,68 @@ impl App {
     }
 }
 
+fn worker_settings(
+    settings: &Settings,
+    wiring: &Wiring,
+    default_terms: DefaultTerms,
+    partitions: i32,
+) -> WorkerSettings {
+    let task = TaskSettings {
+        fold: fold_settings(settings),
+        default_terms,
+        usage_topic: settings.kafka.topics.usage.clone(),
+        policies_topic: settings.kafka.topics.policies.clone(),
+        clock: Arc::clone(&wiring.clock),
+        working_set_bytes_max: working_set_bytes_max(settings.memory_limit_bytes, partitions),
+        top_orgs: settings.top_orgs,
+    };
+    WorkerSettings {
+        task: Arc::new(task),
+        group_id: settings.kafka.group_id.clone(),
+        adopt_from: wiring.adopt_from,
+        poll_wait: POLL_WAIT,
+        flush_interval: FLUSH_INTERVAL,
+        flush_rows_max: FLUSH_ROWS_MAX,
+    }
+}
+
+/// What every worker is made of.
+struct Crew {
+    settings: WorkerSettings,
+    opener: Opener,
+    kafka: KafkaSettings,
+    offsets: OffsetKeeper,
+    registry: Option<Arc<dyn SchemaRegistry>>,
+    encoding: crate::codec::OutputEncoding,
+    shared: Shared,
+}
+
+impl Crew {
+    /// Makes worker `number` and lets it run in a thread of its own.
+    fn hire(&self, number: usize, advertise: &str) -> Result<JoinHandle<Result<(), WorkerError>>, AppError> {
+        let client_id = format!("{advertise}/{}/{number}", nonce());
+        let id = format!("{}/{client_id}", self.kafka.group_id);
+        let source = KafkaSource::new(&self.kafka, &client_id, BATCH_RECORDS_MAX, self.offsets.clone())?;
+        let sink = KafkaSink::new(&self.kafka, &client_id, &id, self.offsets.clone())?;
+        let codec = (Decoder::new(self.registry.clone()), Encoder::new(self.encoding, self.registry.clone()));
+        let opener = self.opener.clone();
+        let open = Box::new(move |partition| opener.open(partition));
+        let shared = self.shared.clone();
+        let mut worker = Worker::new(number, (source, sink), codec, self.settings.clone(), shared.clone(), open);
+        let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+        Ok(thread.spawn(move || {
+            let ended = worker.run();
+            if let Err(error) = &ended {
+                shared.health.failed(error.to_string());
+                tracing::error!("{error}");
+            }
+            // One worker that cannot go on ends the instance: another one takes its partitions over.
+            shared.stop.store(true, Ordering::Relaxed);
+            ended
+        })?)
+    }
+}
+
 #[derive(Clone)]
 struct Opener {
     dir: PathBuf,
@@ -311,6 +338,11 @@ struct Opener {
 }
 
 impl Opener {
+    fn new(settings: &Settings) -> Self {
+        let memory = StoreMemory::new(usize::try_from(settings.memory_limit_bytes / 2).unwrap_or(usize::MAX));
+        Self { dir: settings.store.dir.clone(), fold: fold_settings(settings), memory }
+    }
+
     fn open(&self, partition: i32) -> Result<Store, StoreError> {
         Store::create_or_open(&self.dir, partition, &self.fold, &self.memory)
     }
