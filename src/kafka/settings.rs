@@ -165,6 +165,8 @@ impl KafkaSettings {
         for (key, value) in &self.client {
             config.set(key, value);
         }
+        // A broker that is back is found again within a second.
+        self.unless_given(&mut config, &[("reconnect.backoff.ms", "50"), ("reconnect.backoff.max.ms", "1000")]);
         config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", client_id);
         config
     }
