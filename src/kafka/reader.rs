@@ -1,5 +1,5 @@
-//! A consumer that belongs to no group and reads given partitions from given offsets to their end: the control partition, single
-//! records, whole topics. It never commits and never waits without a bound.
+//! A consumer that belongs to no group and reads given partitions from given offsets to their end: the control
+//! partition, single records, whole topics. It never commits and never waits without a bound.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,7 +38,8 @@ pub(super) struct Step {
 impl Reader {
     pub(super) fn new(settings: &KafkaSettings, client_id: &str, isolation: Isolation) -> Result<Self, Error> {
         let mut config = settings.consumer(client_id, isolation);
-        // An end is told by a fetch that finds nothing: a short wait there is all that a read of a partition costs.
+        // An end is told by a fetch that finds nothing: a short wait there is all that a read of a partition
+        // costs.
         config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "2");
         let consumer: StatefulConsumer = config
             .create_with_context(ConsumerState::default())
@@ -47,7 +48,8 @@ impl Reader {
         Ok(Self { queue: BatchQueue::new(&consumer, BATCH_RECORDS), consumer, settings: settings.clone() })
     }
 
-    /// Starts reading these partitions of `topic`, and nothing else, from these offsets. To be stopped before the next start.
+    /// Starts reading these partitions of `topic`, and nothing else, from these offsets. To be stopped before the
+    /// next start.
     pub(super) fn start(&mut self, topic: &str, from: &[(i32, Offset)]) -> Result<(), Error> {
         let mut list = TopicPartitionList::new();
         for &(partition, offset) in from {
@@ -91,8 +93,8 @@ impl Reader {
         }
     }
 
-    /// Reads `from` until each partition's position has reached the end told beside it; gives up when nothing comes for
-    /// `patience`.
+    /// Reads `from` until each partition's position has reached the end told beside it; gives up when nothing
+    /// comes for `patience`.
     pub(super) fn read_to(
         &mut self,
         topic: &str,

@@ -1,6 +1,7 @@
-//! The log as a worker reads it: one member of the consumer group for usage, and beside it plain readers of policies, decisions and
-//! committed offsets. Rebalances wait for the worker's answer (Law 5); nothing is committed here (Law 3); a log that no longer holds
-//! what was asked for is told, never skipped (Law 8). Next to read: `sink`.
+//! The log as a worker reads it: one member of the consumer group for usage, and beside it plain readers of
+//! policies, decisions and committed offsets. Rebalances wait for the worker's answer (Law 5); nothing is
+//! committed here (Law 3); a log that no longer holds what was asked for is told, never skipped (Law 8). Next to
+//! read: `sink`.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -57,7 +58,8 @@ pub struct KafkaSource {
 }
 
 impl KafkaSource {
-    /// Joins the group under `client_id` (`<advertise>/<nonce>/<worker>`); a batch has at most `records_max` records.
+    /// Joins the group under `client_id` (`<advertise>/<nonce>/<worker>`); a batch has at most `records_max`
+    /// records.
     ///
     /// # Errors
     /// When the settings are refused, the cluster does not answer, or the usage topic does not exist.
@@ -292,7 +294,8 @@ impl Source for KafkaSource {
     fn accept(&mut self, partitions: &[Accepted]) -> Result<(), PortError> {
         let started: Vec<_> =
             partitions.iter().filter_map(|accepted| Some((accepted.partition, accepted.start?))).collect();
-        // A halted partition stays ours without librdkafka reading it: the group's assignment and the fetched set may differ.
+        // A halted partition stays ours without librdkafka reading it: the group's assignment and the fetched set
+        // may differ.
         self.start(&started)?;
         self.unanswered = false;
         Ok(())
