@@ -1,5 +1,5 @@
-//! Reads whole topics from their start to their present end: auditors, tests, and the raw drain that benches measure the processor
-//! against. Next to read: `reader`.
+//! Reads whole topics from their start to their present end: auditors, tests, and the raw drain that benches
+//! measure the processor against. Next to read: `reader`.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use crate::processor::ports::{Header, Record, RecordBatch as _};
 /// How long the cluster may give nothing before the end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Reads `topic` to its present end, committed records only, and gives each with its headers: a partition's in offset order,
-/// partitions interleaved.
+/// Reads `topic` to its present end, committed records only, and gives each with its headers: a partition's in
+/// offset order, partitions interleaved.
 ///
 /// # Errors
 /// When the topic does not exist or its end is not reached.
