@@ -172,6 +172,11 @@ impl Field {
         matches!(self.0, 0 | 4 | 6 | 8 | 22 | 28..=32 | 38..=42)
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "below 128")]
+    const fn of(bit: u128) -> Self {
+        Self(bit.trailing_zeros() as u8)
+    }
+
     const fn merge(self, left: i128, right: i128) -> i128 {
         match self {
             Self::MULTIPLIER_MIN => {
@@ -273,16 +278,20 @@ impl Tally {
                 *left += right;
             }
         } else if other.mask & !self.mask == 0 {
-            let (mut mask, mut place) = (self.mask, 0);
+            // Walks both masks at once: the usual case of a row that has seen all that a delta holds.
+            let (mut mask, mut wanted) = (self.mask, other.mask);
             let mut right = other.values.iter();
-            while mask != 0 {
-                let field = Field::lowest(mask);
-                if other.mask >> field.0 & 1 == 1 {
-                    let right = right.next().expect("one value for each bit of the mask");
-                    self.values[place] = field.merge(self.values[place], *right);
+            for left in &mut self.values {
+                let bit = mask & mask.wrapping_neg();
+                if wanted & bit != 0 {
+                    let right = *right.next().expect("one value for each bit of the mask");
+                    *left = if bit & EXTREMES == 0 { *left + right } else { Field::of(bit).merge(*left, right) };
+                    wanted ^= bit;
+                    if wanted == 0 {
+                        return;
+                    }
                 }
-                place += 1;
-                mask &= mask - 1;
+                mask ^= bit;
             }
         } else {
             self.merge_wider(other);

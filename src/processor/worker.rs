@@ -21,6 +21,11 @@ use super::task::{Task, TaskError};
 mod assignment;
 mod report;
 
+/// A batch of so many records tells that more wait: a flush then waits longer, for more of it falls together.
+const BUSY_BATCH_RECORDS: usize = 2_000;
+/// How much longer.
+const BUSY_FLUSH_FACTOR: u32 = 4;
+
 /// Why a worker ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -70,6 +75,8 @@ pub struct Worker<S, K> {
     /// Set by a failed transaction: all tasks must be recovered before anything else.
     broken: bool,
     flushed_at: Instant,
+    /// The last batch was so large that records wait.
+    is_busy: bool,
     heartbeat_at: Option<Instant>,
     reported_at: Option<Instant>,
 }
@@ -97,6 +104,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             waiting: BTreeMap::new(),
             broken: false,
             flushed_at: Instant::now(),
+            is_busy: false,
             heartbeat_at: None,
             reported_at: None,
         }
@@ -141,6 +149,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         if !batch.is_empty() {
             self.shared.telemetry.batch(batch.len());
         }
+        self.is_busy = batch.len() >= BUSY_BATCH_RECORDS;
         let mut held = Vec::new();
         for run in runs(batch) {
             let partition = batch.get(run.start).partition;
@@ -304,7 +313,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         let rows: usize = self.tasks().map(Task::dirty_len).sum();
         let wanted = self.tasks().any(Task::wants_flush) || rows >= self.settings.flush_rows_max;
         let ahead = self.tasks().any(Task::is_ahead_of_store);
-        ahead && (wanted || self.flushed_at.elapsed() >= self.settings.flush_interval)
+        let interval = self.settings.flush_interval * if self.is_busy { BUSY_FLUSH_FACTOR } else { 1 };
+        ahead && (wanted || self.flushed_at.elapsed() >= interval)
     }
 
     /// Publishes all proposals in one transaction with the positions they follow from (Law 3); with `positions` also

@@ -209,6 +209,12 @@ impl Task {
         let policies_position = self.meta.policies_position.min(self.committed.1);
         let meta = TaskMeta { policies_position, ..self.meta.clone() };
         let started = Instant::now();
+        if self.speaking {
+            for (product, model, tally) in self.fold.product_model_deltas() {
+                telemetry.credits(product.unwrap_or_default(), model, tally.credits());
+            }
+        }
+        self.fold.settle(&self.store)?;
         let rows = self.dirty_len();
         let mut batch = self.store.batch();
         let batch_cell = std::cell::RefCell::new(&mut batch);
