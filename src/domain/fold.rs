@@ -202,39 +202,51 @@ impl Fold {
     /// # Errors
     /// When a stored row cannot be read: the working set is half changed then and must be thrown away.
     pub fn settle<R: Rows>(&mut self, rows: &R) -> Result<(), R::Error> {
-        for step in &self.steps {
-            let parent = step.parents.iter().copied().min_by_key(|&parent| self.deltas[parent].len());
-            let mut own = std::mem::take(&mut self.deltas[step.view]);
-            let view = &self.views[step.view];
-            let set = &mut self.sets[step.view];
-            let (interner, views) = (&self.interner, &self.views);
-            let load = |id: RowId| rows.row(&row_key(step.view, view, id, interner));
-            let mut take = |id: RowId, tally: &Tally| -> Result<(), R::Error> {
-                if step.feeds {
-                    own.tally(id).merge(tally);
-                    return Ok(());
-                }
-                set.add(id, tally, || load(id))
-            };
-            match parent {
-                Some(parent) => {
-                    for (id, tally) in self.deltas[parent].iter() {
-                        take(narrow(&views[parent], view, id), tally)?;
-                    }
-                }
-                None => {
-                    for ((combo, hour), tally) in self.pending.iter() {
-                        take(project(view, self.combos.get(combo), hour), tally)?;
+        self.settle_combinations(rows)?;
+        for place in 0..self.steps.len() {
+            let step = &self.steps[place];
+            let fewest = step.parents.iter().copied().min_by_key(|&parent| self.deltas[parent].len());
+            let (number, feeds) = (step.view, step.feeds);
+            let mut own = std::mem::take(&mut self.deltas[number]);
+            let (views, interner) = (&self.views, &self.interner);
+            let load = |id: RowId| rows.row(&row_key(number, &views[number], id, interner));
+            let set = &mut self.sets[number];
+            if let Some(parent) = fewest {
+                for (id, tally) in self.deltas[parent].iter() {
+                    let id = narrow(&views[parent], &views[number], id);
+                    if feeds {
+                        own.tally(id).merge(tally);
+                    } else {
+                        set.add(id, tally, || load(id))?;
                     }
                 }
             }
             for (id, tally) in own.iter() {
                 set.add(id, tally, || load(id))?;
             }
-            self.deltas[step.view] = own;
+            self.deltas[number] = own;
         }
         self.pending.clear();
         self.deltas.iter_mut().for_each(Deltas::clear);
+        Ok(())
+    }
+
+    /// Feeds the views that only combinations can feed: each combination's tally is fetched once for all of them.
+    fn settle_combinations<R: Rows>(&mut self, rows: &R) -> Result<(), R::Error> {
+        let Self { views, steps, deltas, sets, interner, combos, pending, .. } = self;
+        let fed: Vec<&Step> = steps.iter().filter(|step| step.parents.is_empty()).collect();
+        for ((combo, hour), tally) in pending.iter() {
+            let combo = combos.get(combo);
+            for step in &fed {
+                let view = &views[step.view];
+                let id = project(view, combo, hour);
+                if step.feeds {
+                    deltas[step.view].tally(id).merge(tally);
+                } else {
+                    sets[step.view].add(id, tally, || rows.row(&row_key(step.view, view, id, interner)))?;
+                }
+            }
+        }
         Ok(())
     }
 

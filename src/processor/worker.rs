@@ -19,6 +19,7 @@ use super::settings::{DECISIONS_PER_TURN_MAX, HEARTBEAT_INTERVAL, UNAVAILABLE_WA
 use super::task::{Task, TaskError};
 
 mod assignment;
+mod faults;
 mod report;
 
 /// A batch of so many records tells that more wait: a flush then waits longer, for more of it falls together.
@@ -134,10 +135,13 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             Ok(Polled::Records(batch)) => self.take(&batch),
             Ok(Polled::Rebalance(rebalance)) => return self.rebalance(rebalance),
             Err(PortError::Retriable(message)) => self.shared.telemetry.transaction_failed("poll", &message),
-            Err(fatal) => return Err(fatal.into()),
+            Err(PortError::Fatal(message)) => return self.log_refused(message),
         }
-        let policies = self.source.poll_policies()?;
-        self.take_policies(&policies);
+        match self.source.poll_policies() {
+            Ok(policies) => self.take_policies(&policies),
+            Err(PortError::Retriable(message)) => self.shared.telemetry.transaction_failed("poll", &message),
+            Err(PortError::Fatal(message)) => return self.log_refused(message),
+        }
         self.resume_waiting();
         self.begin_to_speak();
         self.publish_and_persist();
