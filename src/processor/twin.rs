@@ -61,6 +61,8 @@ struct State {
     epochs: BTreeMap<String, u64>,
     /// Calls of the ports so far, and what goes wrong at which of them.
     steps: u64,
+    /// Records handed to consumers so far.
+    delivered: usize,
     faults: BTreeMap<u64, Fault>,
     now: Timestamp,
 }
@@ -137,6 +139,12 @@ impl TwinLog {
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.lock().steps
+    }
+
+    /// Records handed to consumers so far: a turn that leaves it and the steps alone had nothing to do.
+    #[must_use]
+    pub fn delivered(&self) -> usize {
+        self.lock().delivered
     }
 
     /// Whether a fault is still to come.

@@ -41,7 +41,7 @@ impl TwinSource {
     }
 
     fn read(&self, topic: &'static str, positions: &BTreeMap<i32, i64>) -> (TwinBatch, Vec<(i32, i64)>) {
-        let state = self.log.lock();
+        let mut state = self.log.lock();
         let mut batch = TwinBatch::default();
         let mut next = Vec::new();
         for (&partition, &from) in positions {
@@ -61,6 +61,7 @@ impl TwinSource {
                 batch.ends.push((partition, to));
             }
         }
+        state.delivered += batch.records.len();
         (batch, next)
     }
 }
