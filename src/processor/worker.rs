@@ -130,6 +130,10 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     pub fn turn(&mut self) -> Result<(), WorkerError> {
         if self.broken {
             self.recover_all()?;
+            if self.broken {
+                // What failed may be published already: nothing is said before that is known.
+                return Ok(());
+            }
         }
         match self.source.poll(self.settings.poll_wait) {
             Ok(Polled::Records(batch)) => self.take(&batch),
@@ -315,10 +319,12 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
 
     fn is_flush_due(&self) -> bool {
         let rows: usize = self.tasks().map(Task::dirty_len).sum();
-        let wanted = self.tasks().any(Task::wants_flush) || rows >= self.settings.flush_rows_max;
+        let full = rows >= self.settings.flush_rows_max;
         let ahead = self.tasks().any(Task::is_ahead_of_store);
         let interval = self.settings.flush_interval * if self.is_busy { BUSY_FLUSH_FACTOR } else { 1 };
-        ahead && (wanted || self.flushed_at.elapsed() >= interval)
+        let due = ahead && (full || self.flushed_at.elapsed() >= interval);
+        // A timer can make orgs wait for a flush when nothing was folded since the last one.
+        due || self.tasks().any(Task::wants_flush)
     }
 
     /// Publishes all proposals in one transaction with the positions they follow from (Law 3); with `positions` also
@@ -387,7 +393,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         for (&partition, slot) in &mut self.slots {
             let Slot::Running(task) = slot else { continue };
             // A task that was not in the transaction (nothing to say, not ahead) stands at its last commit.
-            if task.is_ahead_of_store()
+            if (task.is_ahead_of_store() || task.wants_flush())
                 && task.position() <= task.committed_position()
                 && let Err(error) = task.persist(&self.shared.telemetry)
             {

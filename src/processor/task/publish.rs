@@ -71,7 +71,8 @@ impl Task {
     pub fn decide(&mut self, count_max: usize) {
         let now = self.instant(self.settings.clock.now());
         self.orgs.ring(now);
-        if self.orgs.has_queue() {
+        // A proposal that could not be encoded yet is not what `previous` would say: the queue waits for its commit.
+        if self.changes.is_empty() && self.orgs.has_queue() {
             let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
             let mut changes = self.orgs.decide(count_max, law);
             self.changes.append(&mut changes);
