@@ -30,7 +30,6 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::domain::terms::DefaultTerms;
 use crate::kafka::{self, Embedded, OffsetKeeper, Producer};
-use crate::telemetry::TaskState;
 
 /// Partitions of each topic.
 const PARTITIONS: i32 = 4;
@@ -38,6 +37,8 @@ const PARTITIONS: i32 = 4;
 const PACE: Duration = Duration::from_millis(65);
 /// How long the history may take to be written, and to be folded.
 const HISTORY_MAX: Duration = Duration::from_mins(1);
+/// Time between two looks at how far the fold is.
+const TICK: Duration = Duration::from_millis(50);
 
 /// Runs until SIGINT or SIGTERM.
 ///
@@ -86,8 +87,9 @@ pub fn dev(settings: &Settings, _args: &DevArgs) -> Result<(), AppError> {
 fn dev_settings(settings: &Settings, scratch: &Scratch) -> (Settings, Option<SocketAddr>) {
     let mut settings = settings.clone();
     settings.kafka.partitions = PARTITIONS;
-    // TLS, users and passwords are a real cluster's.
-    settings.kafka.client = BTreeMap::new();
+    // TLS, users and passwords are a real cluster's. The embedded broker lets a fetch that finds nothing wait to its end,
+    // whatever arrives meanwhile.
+    settings.kafka.client = BTreeMap::from([("fetch.wait.max.ms".to_owned(), "5".to_owned())]);
     scratch.path().clone_into(&mut settings.store.dir);
     settings.limits_default.get_or_insert(DefaultTerms::Allow);
     let wanted = settings.http.listen;
@@ -143,7 +145,11 @@ impl Stage<'_> {
             return Ok(());
         }
         let address = self.app.address();
-        say(&welcome::text(&self.settings.kafka, address, self.taken, self.sample, &levels));
+        let used = |org: &sample::Org| {
+            self.app.query().summary(&org.id).map(|answer| answer.summary.used).unwrap_or_default()
+        };
+        let standings = self.sample.orgs().iter().map(|org| (org, used(org), levels.get(&org.id)));
+        say(&welcome::text(&self.settings.kafka, address, self.taken, standings));
         let mut traffic = Traffic::new(producer, &self.settings.kafka.topics.usage);
         let mut next = Instant::now();
         while !self.ends() {
@@ -164,35 +170,40 @@ impl Stage<'_> {
         let org = &seen.decision.scope.org_id;
         if let Some(line) = watch::line(seen, levels.get(org), traffic.sent_at(seen)) {
             say(&line);
-            if watch::blocks(&seen.decision) && *org == self.sample.nearly_spent().id {
-                say(&welcome::after_block(org));
+            if watch::blocks(&seen.decision) && org == sample::NEARLY_SPENT {
+                say(&welcome::after_block(&self.settings.kafka));
             }
         }
         levels.insert(org.clone(), seen.decision.clone());
     }
 
-    /// Takes decisions until every partition has caught up and every sample org has one.
+    /// Takes decisions until the whole history is in the stores and every sample org has a decision.
     fn fold_history(&self, decisions: &Receiver<Seen>) -> Levels {
         let bar = bar("folding it", self.sample.events());
         let deadline = Instant::now() + HISTORY_MAX;
         let mut levels = Levels::new();
         while !self.ends() && Instant::now() < deadline {
+            let folded = self.folded();
+            bar.set_position(folded);
             let decided = self.sample.orgs().iter().all(|org| levels.contains_key(&org.id));
-            if decided && self.app.health().ready().is_ok() && decisions.try_recv().is_err() {
+            if decided && folded >= self.sample.events() {
                 break;
             }
-            if let Ok(seen) = decisions.recv_timeout(Duration::from_millis(20)) {
+            let wait = Instant::now() + TICK;
+            while let Ok(seen) = decisions.recv_timeout(wait.saturating_duration_since(Instant::now())) {
                 levels.insert(seen.decision.scope.org_id.clone(), seen.decision);
             }
-            let open = self.app.health().tasks().into_iter().map(|(_, task)| match task {
-                TaskState::Behind { lag } => lag,
-                TaskState::Replaying { position, until } => until - position,
-                _ => 0,
-            });
-            bar.set_position(self.sample.events().saturating_sub(open.sum::<i64>().unsigned_abs()));
         }
         bar.finish_and_clear();
         levels
+    }
+
+    /// Events of the history that the stores hold: the embedded broker's offsets count from 0 without a gap.
+    fn folded(&self) -> u64 {
+        let standing = |org: &sample::Org| self.app.query().decisions(&org.id).ok().map(|answer| answer.standing);
+        let positions: BTreeMap<i32, i64> =
+            self.sample.orgs().iter().filter_map(standing).map(|of| (of.partition, of.usage)).collect();
+        positions.values().sum::<i64>().unsigned_abs()
     }
 
     /// A signal, or a worker that cannot go on.

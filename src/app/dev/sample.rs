@@ -4,12 +4,12 @@
 use crate::cli::generator::{Generator, Load, working_times};
 use crate::codec::{ValueEncoding, encode_terms, encode_usage};
 use crate::domain::credits::{CreditSum, Credits, MICROS_PER_CREDIT};
-use crate::domain::period::{Period, period_at};
+use crate::domain::period::period_at;
 use crate::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus, PolicyHistory, TermsRecord};
 use crate::domain::time::{Hour, Timestamp};
 use crate::kafka::{self, Producer, Sent, Topics};
 
-/// Events of the month. As Avro and with batches as the broker counts them, they take well below its 5 MiB a partition.
+/// About so many events in the month. As Avro and with batches as the broker counts them, they take well below its 5 MiB a partition.
 const EVENTS: u64 = 24_000;
 /// Days of history.
 const DAYS: i32 = 30;
@@ -31,6 +31,7 @@ pub(super) struct Sample {
     orgs: Vec<Org>,
     from: Hour,
     to: Hour,
+    events: u64,
 }
 
 /// How an org's allowance follows from what it has used in the running period.
@@ -48,9 +49,12 @@ enum Plan {
     None,
 }
 
-/// id, plan, what it shows, allowance, soft extra; the busiest first. The first one is about to be blocked.
+/// The org that is about to be blocked.
+pub(super) const NEARLY_SPENT: &str = "halden-studios";
+
+/// id, plan, what it shows, allowance, soft extra; the busiest first.
 const ORGS: [(&str, &str, &str, Plan, i64); 6] = [
-    ("halden-studios", "team", "HARD limit, nearly spent", Plan::Left(45), 0),
+    (NEARLY_SPENT, "team", "HARD limit, nearly spent", Plan::Left(45), 0),
     ("northgate-bank", "enterprise", "unlimited", Plan::Unlimited, 0),
     ("lumen-legal", "business", "SOFT limit with extra, nearly spent", Plan::Left(60), 250),
     ("tern-robotics", "", "no policy: limits.default", Plan::None, 0),
@@ -68,32 +72,36 @@ impl Sample {
     /// As of `now`.
     pub(super) fn new(now: Timestamp) -> Self {
         let to = now.hour();
-        let mut sample = Self { orgs: Vec::new(), from: Hour(to.0 - DAYS * 24), to };
+        let sample = Self { orgs: Vec::new(), from: Hour(to.0 - DAYS * 24), to, events: 0 };
         // All periods here are UTC months from day 1, as of a policy that is as old as the history.
         let mut history = PolicyHistory::default();
         history.insert(0, sample.policy("any", "any", Plan::Unlimited, 0, CreditSum::ZERO));
-        let used = sample.used(&period_at(Some(&history), &DefaultTerms::Allow, now));
+        let period = period_at(Some(&history), &DefaultTerms::Allow, now);
+        let mut used = [CreditSum::ZERO; ORGS.len()];
+        let mut events = 0;
+        sample.draw(|place, event| {
+            events += 1;
+            if period.contains(event.occurred_at) {
+                used[place] += event.credits.into();
+            }
+            true
+        });
         let orgs = ORGS.iter().zip(used).map(|(&(id, name, about, plan, extra), used)| Org {
             id: id.to_owned(),
             about,
             policy: (!matches!(plan, Plan::None)).then(|| sample.policy(id, name, plan, extra, used)),
         });
-        sample.orgs = orgs.collect();
-        sample
+        let orgs = orgs.collect();
+        Self { orgs, events, ..sample }
     }
 
     pub(super) fn orgs(&self) -> &[Org] {
         &self.orgs
     }
 
-    /// The org that is about to be blocked.
-    pub(super) fn nearly_spent(&self) -> &Org {
-        &self.orgs[0]
-    }
-
-    /// About how many events [`Sample::write`] writes.
+    /// How many events [`Sample::write`] writes.
     pub(super) const fn events(&self) -> u64 {
-        EVENTS
+        self.events
     }
 
     /// Each event of the month in its order, with its org's place.
@@ -112,17 +120,6 @@ impl Sample {
 
     fn seed(&self) -> u64 {
         u64::from(self.to.0.unsigned_abs())
-    }
-
-    fn used(&self, period: &Period) -> [CreditSum; ORGS.len()] {
-        let mut used = [CreditSum::ZERO; ORGS.len()];
-        self.draw(|place, event| {
-            if period.contains(event.occurred_at) {
-                used[place] += event.credits.into();
-            }
-            true
-        });
-        used
     }
 
     fn policy(&self, id: &str, name: &str, plan: Plan, extra: i64, used: CreditSum) -> OrgPolicy {
@@ -216,7 +213,7 @@ mod tests {
     fn the_first_org_is_just_below_its_limit_on_any_day() {
         for days in 0..31 {
             let sample = Sample::new(NOW.plus_micros(days * 86_400_000_000));
-            let policy = sample.nearly_spent().policy.as_ref().expect("it has one");
+            let policy = sample.orgs[0].policy.as_ref().expect("it has one");
             assert_eq!(policy.limit_mode, LimitMode::Hard);
             assert!(policy.base_allocation >= Credits::from_micros(45_000_000).unwrap());
         }

@@ -58,7 +58,7 @@ pub(super) fn line(seen: &Seen, before: Option<&LimitDecision>, sent: Option<Tim
         time.get(11..19).unwrap_or(&time),
         level.action.name(),
         decision.scope.org_id,
-        standing(decision)
+        standing(decision.figures.used, decision)
     );
     if let Some(sent) = sent {
         let millis = seen.at.micros_since(sent).max(0) / 1000;
@@ -71,8 +71,8 @@ pub(super) fn line(seen: &Seen, before: Option<&LimitDecision>, sent: Option<Tim
 }
 
 /// Where an org stands, in words: `used 812.40 of 810 credits, the allowance is spent`.
-pub(super) fn standing(decision: &LimitDecision) -> String {
-    let mut text = format!("used {}", credits(decision.figures.used));
+pub(super) fn standing(used: CreditSum, decision: &LimitDecision) -> String {
+    let mut text = format!("used {}", credits(used));
     if let Some(allowance) = decision.level.allowance {
         let _ = write!(text, " of {}", credits(allowance));
     }

@@ -3,18 +3,18 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use super::Levels;
-use super::sample::Sample;
+use super::sample::{NEARLY_SPENT, Org};
 use super::watch::standing;
+use crate::domain::credits::CreditSum;
+use crate::domain::decision::LimitDecision;
 use crate::kafka::KafkaSettings;
 
 /// The welcome.
-pub(super) fn text(
+pub(super) fn text<'a>(
     kafka: &KafkaSettings,
     address: SocketAddr,
     taken: Option<SocketAddr>,
-    sample: &Sample,
-    levels: &Levels,
+    standings: impl Iterator<Item = (&'a Org, CreditSum, Option<&'a LimitDecision>)>,
 ) -> String {
     let mut out =
         String::from("\nTallyman runs. Nothing of it is kept: Ctrl-C ends it and leaves nothing behind.\n\n");
@@ -26,23 +26,24 @@ pub(super) fn text(
          history:\n",
         kafka.partitions
     );
-    for org in sample.orgs() {
-        let standing = levels.get(&org.id).map_or_else(|| "no decision yet".to_owned(), standing);
+    for (org, used, decision) in standings {
+        let standing = decision.map_or_else(|| "no decision yet".to_owned(), |of| standing(used, of));
         let _ = writeln!(out, "  {:15} {:36} {standing}", org.id, org.about);
     }
-    out.push_str(&to_try(kafka, address, &sample.nearly_spent().id));
+    out.push_str(&to_try(kafka, address));
     let _ = write!(
         out,
         "\nThe broker is embedded: it keeps nothing on disk and 5 MiB a partition, has no real transactions and no \
          topic\nsettings. Good for a look; guarantees need a real Kafka.\n\nLive traffic runs. {} is about to spend \
          its allowance; decisions as they come:\n\n",
-        sample.nearly_spent().id
+        NEARLY_SPENT
     );
     out
 }
 
-fn to_try(kafka: &KafkaSettings, address: SocketAddr, org: &str) -> String {
+fn to_try(kafka: &KafkaSettings, address: SocketAddr) -> String {
     let (api, broker) = (format!("http://{address}"), &kafka.bootstrap_servers);
+    let org = NEARLY_SPENT;
     let (usage, decisions) = (&kafka.topics.usage, &kafka.topics.decisions);
     format!(
         r#"
@@ -63,6 +64,14 @@ Write an event of your own, and follow the decisions:
 }
 
 /// What to try when the first org is blocked.
-pub(super) fn after_block(org: &str) -> String {
-    format!("                 its traffic is refused from now on, as a gateway would; see {org} in the API\n")
+pub(super) fn after_block(kafka: &KafkaSettings) -> String {
+    format!(
+        r"
+  Its traffic is refused from now on, as a gateway would do it. Give it more, and the block is lifted:
+    printf 'type: OrgPolicy\norg_id: {NEARLY_SPENT}\nplan: team\nbase_allocation: 50000\n' |
+      TALLYMAN__KAFKA__BOOTSTRAP_SERVERS={} tallyman policy apply -
+
+",
+        kafka.bootstrap_servers
+    )
 }
