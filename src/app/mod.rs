@@ -100,6 +100,7 @@ pub struct App {
     stop: Arc<AtomicBool>,
     telemetry: Telemetry,
     health: Health,
+    query: Query,
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
     runtime: tokio::runtime::Runtime,
     http: tokio::task::JoinHandle<Result<(), HttpError>>,
@@ -189,7 +190,7 @@ impl App {
         let health = shared.health.clone();
         let caught_up = move |partition| health.has_caught_up(partition);
         let query = Query::new(shared.shelf, partitions, default_terms, wiring.clock, caught_up);
-        let state = ApiState::new(query, shared.telemetry.clone(), shared.health.clone());
+        let state = ApiState::new(query.clone(), shared.telemetry.clone(), shared.health.clone());
         let (http_stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let http = runtime.spawn(http::serve(listener, state, async move {
             // An error is the sender's end, which is a reason to stop too.
@@ -201,6 +202,7 @@ impl App {
             stop: shared.stop,
             telemetry: shared.telemetry,
             health: shared.health,
+            query,
             workers,
             runtime,
             http,
@@ -218,6 +220,12 @@ impl App {
     #[must_use]
     pub const fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// Questions to its stores, as HTTP asks them.
+    #[must_use]
+    pub const fn query(&self) -> &Query {
+        &self.query
     }
 
     /// The flag that makes it drain and end, for a signal's handler.
