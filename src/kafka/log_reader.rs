@@ -1,10 +1,5 @@
-<<<<<<< HEAD
-//! Reads whole topics from their start to their present end: auditors, tests, and the raw drain that benches
-//! measure the processor against. Next to read: `reader`.
-=======
 //! Reads whole topics from their start to their present end: auditors, tests, and the raw drain that benches measure the processor
 //! against; or goes on with what comes, for `tallyman dev`. Next to read: `reader`.
->>>>>>> dev
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
