@@ -1,0 +1,235 @@
+//! The whole processor on a real Kafka, on this machine: records a second of a full drain beside a raw batch drain of the
+//! same topic, and the time from producing an event to seeing the decision that it causes, at two rates.
+//!
+//! `cargo bench --profile release --bench kafka [-- EVENTS]`; EVENTS of the drain, 2,000,000 by default. It needs the
+//! servers that `make setup` fetches, starts its own broker and ends by itself after about two minutes.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use support::kafka::Kafka;
+use tallyman::app::{App, Wiring};
+use tallyman::cli::generator::{Generator, Load};
+use tallyman::clock::{Clock as _, SystemClock};
+use tallyman::codec::{Decoder, ValueEncoding, encode_terms, encode_usage};
+use tallyman::config::{self, Settings};
+use tallyman::domain::credits::Credits;
+use tallyman::domain::terms::{OrgPolicy, TermsRecord};
+use tallyman::domain::time::Timestamp;
+use tallyman::kafka::{KafkaSettings, OffsetKeeper, Producer, Sent, drain, follow};
+
+/// The same allocator as the binary's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const PARTITIONS: i32 = 4;
+const ORGS: u32 = 1_000;
+/// How long each rate is held.
+const HELD: Duration = Duration::from_secs(20);
+/// What an org of the latency run may use: about what it does use, so that every threshold is crossed.
+const CREDITS_PER_EVENT: i64 = 3_300_000;
+
+fn main() {
+    // `cargo bench` adds flags of its own.
+    let events = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(2_000_000);
+    let kafka = Kafka::shared();
+    println!("full drain, {ORGS} orgs, {events} events of about 150 bytes, all built-in views, 24 h dedupe");
+    drained(kafka, events);
+    println!("\nproduce to decision seen by a read_committed reader, {ORGS} orgs, {} s each", HELD.as_secs());
+    println!("{:>10}  {:>9}  {:>8}  {:>8}  {:>8}", "events/s", "decisions", "p50 ms", "p99 ms", "max ms");
+    for rate in [5_000, 15_000] {
+        latency(kafka, rate);
+    }
+}
+
+fn settings(kafka: &KafkaSettings, dir: &std::path::Path) -> Settings {
+    let text = format!(
+        "[kafka]\nbootstrap_servers = \"{}\"\n[store]\ndir = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
+         [limits]\ndefault = \"allow\"\n",
+        kafka.bootstrap_servers,
+        dir.display()
+    );
+    let mut settings = config::resolve(Some(("bench.toml", &text)), []).expect("the settings are legal");
+    settings.kafka = kafka.clone();
+    settings
+}
+
+fn start(kafka: &KafkaSettings, dir: &std::path::Path) -> App {
+    let wiring = Wiring {
+        clock: Arc::new(SystemClock),
+        offsets: OffsetKeeper::Broker,
+        check_topics: true,
+        adopt_from: None,
+    };
+    App::start(&settings(kafka, dir), wiring).expect("the instance starts")
+}
+
+fn folded(app: &App) -> u64 {
+    let text = ureq::get(format!("http://{}/metrics", app.address())).call();
+    let text = text.expect("metrics answer").body_mut().read_to_string().expect("metrics are text");
+    let counts = text.lines().filter(|line| line.starts_with("tallyman_records_total"));
+    counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+fn drained(kafka: &Kafka, events: u64) {
+    let kafka = kafka.with_topics("bench-drain", PARTITIONS);
+    let producer = Producer::new(&kafka, "bench").expect("a producer");
+    let mut generator = Generator::new(Load::new(1, ORGS));
+    let mut value = Vec::new();
+    for _ in 0..events {
+        value.clear();
+        let event = generator.next(SystemClock.now());
+        encode_usage(&event, ValueEncoding::SingleObject, &mut value);
+        let sent = Sent { key: Some(event.org_id.as_bytes()), value: Some(&value), ..Sent::default() };
+        producer.send(&kafka.topics.usage, &sent).expect("the broker takes it");
+    }
+    producer.flush(Duration::from_secs(60)).expect("all arrive");
+
+    println!("{:>12}  {:>12}  {:>12}  {:>6}", "raw drain/s", "tallyman/s", "CPU us/event", "ratio");
+    for _ in 0..3 {
+        let raw = drain(&kafka, &kafka.topics.usage).expect("the topic is read");
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut own = kafka.clone();
+        own.group_id = format!("{}-{}", kafka.group_id, SystemClock.now().micros());
+        let mut settings = settings(&own, dir.path());
+        settings.kafka.group_id.clone_from(&own.group_id);
+        let wiring = Wiring {
+            clock: Arc::new(SystemClock),
+            offsets: OffsetKeeper::Broker,
+            check_topics: true,
+            // Another round's decisions stand in the control topic.
+            adopt_from: Some(tallyman::processor::settings::AdoptFrom::Store),
+        };
+        let (started, cpu) = (Instant::now(), cpu_seconds());
+        let app = App::start(&settings, wiring).expect("the instance starts");
+        while folded(&app) < events {
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        let (took, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+        app.stop().expect("the instance drains");
+        let (raw, own) = (raw.records as f64 / raw.elapsed.as_secs_f64(), events as f64 / took);
+        println!("{raw:>12.0}  {own:>12.0}  {:>12.2}  {:>6.3}", cpu * 1e6 / events as f64, own / raw);
+    }
+}
+
+/// CPU seconds of this process so far.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: f64 = fields[11..13].iter().filter_map(|field| field.parse::<f64>().ok()).sum();
+    ticks / 100.0
+}
+
+fn policy(org: &str, allowance: i64) -> TermsRecord {
+    TermsRecord::OrgPolicy(OrgPolicy {
+        org_id: org.to_owned(),
+        plan: "bench".into(),
+        status: Default::default(),
+        unlimited: false,
+        base_allocation: Credits::from_micros(allowance).expect("within bounds"),
+        limit_mode: Default::default(),
+        soft_extra: Credits::ZERO,
+        unlimited_overage: false,
+        thresholds: (1..=32).map(|step| step * 3).collect(),
+        anchor_day: 1,
+        time_zone: "UTC".into(),
+        auto_purchase: None,
+        products: Vec::new(),
+        credit_price: None,
+        overage_price: None,
+        currency: None,
+        effective_at: Timestamp::from_micros(0),
+        updated_by: "bench".into(),
+    })
+}
+
+fn latency(kafka: &Kafka, rate: u64) {
+    let kafka = kafka.with_topics("bench-latency", PARTITIONS);
+    let producer = Producer::new(&kafka, "bench").expect("a producer");
+    let load = Load { skew: 0.0, duplicates: 0.0, ..Load::new(2, ORGS) };
+    let events = rate * HELD.as_secs();
+    let allowance = CREDITS_PER_EVENT * i64::try_from(events / u64::from(ORGS)).expect("small");
+    let mut value = Vec::new();
+    for org in &load.orgs {
+        value.clear();
+        encode_terms(&policy(org, allowance), ValueEncoding::Json, &mut value);
+        let sent = Sent { key: Some(org.as_bytes()), value: Some(&value), ..Sent::default() };
+        producer.send(&kafka.topics.policies, &sent).expect("the broker takes it");
+    }
+    producer.flush(Duration::from_secs(60)).expect("all arrive");
+    let dir = tempfile::tempdir().expect("a folder");
+    let app = start(&kafka, dir.path());
+    while app.health().ready().is_err() {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+
+    let sent_at: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
+    let stop = Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (kafka, stop, sent_at) = (kafka.clone(), Arc::clone(&stop), Arc::clone(&sent_at));
+        std::thread::spawn(move || {
+            let (mut decoder, mut took) = (Decoder::new(None), Vec::new());
+            follow(&kafka, &kafka.topics.decisions, &stop, |record| {
+                let Some(value) = record.value.filter(|_| !record.key.unwrap_or_default().starts_with(b"!"))
+                else {
+                    return;
+                };
+                let decision = decoder.decision(value).expect("a decision");
+                let sent = decision.cause.event_id.and_then(|id| sent_at.lock().expect("unpoisoned").remove(&id));
+                took.extend(sent.map(|sent| sent.elapsed()));
+            })
+            .expect("decisions are read");
+            took
+        })
+    };
+    pace(&kafka, &producer, load, rate, &sent_at);
+    while folded(&app) < events {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    // What the last event caused is committed within a turn of the loop; the reader is at the end when nothing comes.
+    std::thread::park_timeout(Duration::from_secs(1));
+    stop.store(true, Ordering::Relaxed);
+    let mut took = reader.join().expect("the reader ends");
+    app.stop().expect("the instance drains");
+    took.sort();
+    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    println!("{rate:>10}  {:>9}  {:>8.1}  {:>8.1}  {:>8.1}", took.len(), at(0.5), at(0.99), at(1.0));
+}
+
+/// Sends events at `rate` a second in steps of a millisecond.
+fn pace(
+    kafka: &KafkaSettings,
+    producer: &Producer,
+    load: Load,
+    rate: u64,
+    sent_at: &Mutex<HashMap<String, Instant>>,
+) {
+    let mut generator = Generator::new(load);
+    let (started, mut sent, mut value) = (Instant::now(), 0, Vec::new());
+    while started.elapsed() < HELD {
+        let due = (started.elapsed().as_secs_f64() * rate as f64) as u64;
+        for _ in sent..due.min(rate * HELD.as_secs()) {
+            value.clear();
+            let event = generator.next(SystemClock.now());
+            encode_usage(&event, ValueEncoding::SingleObject, &mut value);
+            sent_at.lock().expect("unpoisoned").insert(event.event_id.to_string(), Instant::now());
+            let record = Sent { key: Some(event.org_id.as_bytes()), value: Some(&value), ..Sent::default() };
+            producer.send(&kafka.topics.usage, &record).expect("the broker takes it");
+            sent += 1;
+        }
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    for _ in sent..rate * HELD.as_secs() {
+        let event = generator.next(SystemClock.now());
+        value.clear();
+        encode_usage(&event, ValueEncoding::SingleObject, &mut value);
+        let record = Sent { key: Some(event.org_id.as_bytes()), value: Some(&value), ..Sent::default() };
+        producer.send(&kafka.topics.usage, &record).expect("the broker takes it");
+    }
+    producer.flush(Duration::from_secs(60)).expect("all arrive");
+}
