@@ -28,6 +28,8 @@ pub mod run;
 
 /// Records of one batch.
 const BATCH_RECORDS_MAX: usize = 10_000;
+/// The most workers of one instance: each has its own connections, queues and producer.
+const WORKERS_MAX: usize = 8;
 /// The longest wait for records in one turn of a worker's loop.
 const POLL_WAIT: Duration = Duration::from_millis(20);
 /// The shortest time between two flushes.
@@ -356,10 +358,10 @@ impl Opener {
     }
 }
 
-/// One worker for every two cores: the other is for librdkafka's, RocksDB's and HTTP's threads.
+/// One worker a core, for the fold is what costs; no more than there are partitions, and a bounded number.
 fn worker_count(partitions: i32) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (cores / 2).clamp(1, usize::try_from(partitions).unwrap_or(1).max(1))
+    cores.clamp(1, WORKERS_MAX).min(usize::try_from(partitions).unwrap_or(1).max(1))
 }
 
 /// A quarter of the memory is for working sets, shared by the partitions; half is the store's; the rest is fetched

@@ -16,8 +16,8 @@ use crate::processor::ports::{Header, Record, RecordBatch as _};
 /// How long the cluster may give nothing before the end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Reads `topic` to its present end, committed records only, and gives each with its headers: a partition's in offset order,
-/// partitions interleaved.
+/// Reads `topic` to its present end, committed records only, and gives each with its headers: a partition's in
+/// offset order, partitions interleaved.
 ///
 /// # Errors
 /// When the topic does not exist or its end is not reached.

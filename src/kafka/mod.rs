@@ -1,7 +1,9 @@
-//! The worker's ports on a real Kafka, and what else of Tallyman speaks to one: the only room that imports rdkafka.
+//! The worker's ports on a real Kafka, and what else of Tallyman speaks to one: the only room that imports
+//! rdkafka.
 //!
-//! A record's way: [`source`] takes batches off librdkafka's queues ([`batch`]), the processor folds them, [`sink`] publishes
-//! what they cause in one transaction. The room moves bytes; it decodes nothing and decides nothing. Next to read: `source`.
+//! A record's way: [`source`] takes batches off librdkafka's queues ([`batch`]), the processor folds them,
+//! [`sink`] publishes what they cause in one transaction. The room moves bytes; it decodes nothing and decides
+//! nothing. Next to read: `source`.
 
 mod admin;
 mod batch;
