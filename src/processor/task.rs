@@ -186,6 +186,12 @@ impl Task {
         self.committed.0
     }
 
+    /// Whether a transaction was ever committed for its partition: no store batch comes before (Law 5).
+    #[must_use]
+    pub const fn has_commit(&self) -> bool {
+        self.transactions > 0
+    }
+
     /// Log time of its partition.
     #[must_use]
     pub const fn log_time(&self) -> Timestamp {

@@ -262,7 +262,10 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             return false;
         }
         let telemetry = &self.shared.telemetry;
-        match task.persist(telemetry).map_err(TaskError::from).and_then(|()| task.speak()) {
+        // The first store batch follows the first known commit: at a first start nothing was replayed.
+        let replayed = task.position() > task.recovered_from();
+        let persisted = if replayed { task.persist(telemetry) } else { Ok(()) };
+        match persisted.map_err(TaskError::from).and_then(|()| task.speak()) {
             Ok(()) => {
                 telemetry.restored(partition, task.age(), task.recovered_from(), task.position());
                 // A partition that waited for its terms is read on at once.
@@ -379,7 +382,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         for (&partition, slot) in &mut self.slots {
             let Slot::Running(task) = slot else { continue };
             // A task that was not in the transaction (nothing to say, not ahead) stands at its last commit.
-            if (task.is_ahead_of_store() || task.wants_flush())
+            if task.has_commit()
+                && (task.is_ahead_of_store() || task.wants_flush())
                 && task.position() <= task.committed_position()
                 && let Err(error) = task.persist(&self.shared.telemetry)
             {

@@ -2,6 +2,7 @@
 //! forwards are those of a run in which nothing went wrong.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +11,7 @@ use tallyman::processor::twin::Fault;
 
 use crate::judge::{Outcome, outcome};
 use crate::scenario::PHASES;
-use crate::support::{Member, Options, PARTITIONS, Stop, World};
+use crate::support::{Member, Options, PARTITIONS, Stop, World, scratch};
 
 /// What becomes of the stores of a worker that died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ enum Stores {
 
 /// A run of all phases and a hand-over; `fault` is what goes wrong at which step.
 fn run(options: &Options, fault: Option<(u64, Fault)>, stores: Stores) -> (World, Outcome) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let world = World::new(options.clone());
     if let Some((step, fault)) = fault {
         world.log.fault_at(step, fault);
@@ -52,7 +53,7 @@ fn run(options: &Options, fault: Option<(u64, Fault)>, stores: Stores) -> (World
 fn next_life(world: &World, dead: Member, stop: &Stop, lives: &mut u32, (dir, stores): (&Path, Stores)) -> Member {
     assert!(matches!(stop, Stop::Crash), "the worker gave up: {stop:?}");
     *lives += 1;
-    let copy = tempfile::tempdir().unwrap();
+    let copy = scratch();
     if stores == Stores::Older {
         copy_all(dir, copy.path());
     }
@@ -67,20 +68,31 @@ fn next_life(world: &World, dead: Member, stop: &Stop, lives: &mut u32, (dir, st
     world.member(&format!("life/{lives}"), dir)
 }
 
-/// Copies files as they lie on disk: of an open store, all but its write buffers.
+/// Copies files as they lie on disk: of an open store, all but its write buffers. RocksDB may be tidying up behind it;
+/// then it is done again.
 fn copy_all(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy_all(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
+    for store in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (from, to) = (store.path(), to.join(store.file_name()));
+        while !copy(&from, &to).unwrap_or(false) {}
     }
 }
 
-/// Runs `check` for each of `steps` on two threads.
+/// Whether it was copied as it was at one moment.
+fn copy(from: &Path, to: &Path) -> std::io::Result<bool> {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir(to)?;
+    let before = listing(from)?;
+    for (name, _) in &before {
+        std::fs::copy(from.join(name), to.join(name))?;
+    }
+    Ok(before == listing(from)?)
+}
+
+fn listing(dir: &Path) -> std::io::Result<BTreeSet<(OsString, u64)>> {
+    std::fs::read_dir(dir)?.map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.metadata()?.len())))).collect()
+}
+
+/// Runs `check` for each of `steps` on three threads.
 fn each(steps: &[u64], check: impl Fn(u64) + Sync) {
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
