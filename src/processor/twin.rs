@@ -59,8 +59,8 @@ struct State {
     open: BTreeMap<String, u32>,
     /// Producers in order of their making; the last one of an id is the only one that may write.
     epochs: BTreeMap<String, u64>,
-    /// Calls of the ports so far, and what goes wrong at which of them.
-    steps: u64,
+    /// Calls of the ports so far by name, and what goes wrong at which of them.
+    calls: Vec<&'static str>,
     /// Records handed to consumers so far.
     delivered: usize,
     faults: BTreeMap<u64, Fault>,
@@ -138,7 +138,13 @@ impl TwinLog {
     /// Port calls so far.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        self.lock().steps
+        self.lock().calls.len() as u64
+    }
+
+    /// The name of each port call so far; a transaction is three: "transact", "commit", "answer".
+    #[must_use]
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.lock().calls.clone()
     }
 
     /// Records handed to consumers so far: a turn that leaves it and the steps alone had nothing to do.
@@ -191,10 +197,10 @@ impl TwinLog {
     }
 
     /// One call of a port: counted, and perhaps the one at which something goes wrong.
-    fn step(&self) -> Option<Fault> {
+    fn step(&self, call: &'static str) -> Option<Fault> {
         let mut state = self.lock();
-        let step = state.steps;
-        state.steps += 1;
+        let step = state.calls.len() as u64;
+        state.calls.push(call);
         let fault = state.faults.remove(&step)?;
         drop(state);
         if fault == Fault::Crash {

@@ -75,7 +75,7 @@ impl Source for TwinSource {
     type Membership = String;
 
     fn poll(&mut self, _wait: Duration) -> Result<Polled<TwinBatch>, PortError> {
-        self.log.step();
+        self.log.step("poll");
         let mut state = self.log.lock();
         let was_member = state.members.contains_key(&self.client_id);
         let member = state.members.entry(self.client_id.clone()).or_default();
@@ -98,7 +98,7 @@ impl Source for TwinSource {
     }
 
     fn accept(&mut self, partitions: &[Accepted]) -> Result<(), PortError> {
-        self.log.step();
+        self.log.step("accept");
         for Accepted { partition, start } in partitions {
             self.owned.insert(*partition);
             if let Some(start) = start {
@@ -110,7 +110,7 @@ impl Source for TwinSource {
     }
 
     fn release(&mut self, partitions: &[i32]) -> Result<(), PortError> {
-        self.log.step();
+        self.log.step("release");
         for partition in partitions {
             self.owned.remove(partition);
             self.usage.remove(partition);
@@ -144,13 +144,13 @@ impl Source for TwinSource {
     }
 
     fn last_committed(&mut self, partitions: &[i32]) -> Result<Vec<Option<Committed>>, PortError> {
-        self.log.step();
+        self.log.step("last_committed");
         let state = self.log.lock();
         Ok(partitions.iter().map(|partition| state.offsets.get(partition).cloned()).collect())
     }
 
     fn stable_committed(&mut self, partitions: &[i32]) -> Result<Vec<Option<Committed>>, PortError> {
-        self.log.step();
+        self.log.step("stable_committed");
         let mut state = self.log.lock();
         if let Some((open, waits)) = state.open.iter_mut().next() {
             let message = format!("the transaction of {open} is open");
@@ -187,7 +187,7 @@ impl Source for TwinSource {
         partition: i32,
         each: &mut dyn FnMut(&[u8], Option<&[u8]>),
     ) -> Result<(), PortError> {
-        self.log.step();
+        self.log.step("read_control");
         let records = self.log.records(crate::processor::ports::OutputTopic::Decisions, partition);
         for record in &records {
             each(record.key.as_deref().unwrap_or_default(), record.value.as_deref());
