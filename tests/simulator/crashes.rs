@@ -51,7 +51,9 @@ pub fn run(options: &Options, fault: Option<(u64, Fault)>, stores: Stores) -> (W
 
 /// The worker is dead: another one takes over on what is left of the stores.
 fn next_life(world: &World, dead: Member, stop: &Stop, lives: &mut u32, (dir, stores): (&Path, Stores)) -> Member {
-    assert!(matches!(stop, Stop::Crash), "the worker gave up: {stop:?}");
+    if let Stop::Error(error) = stop {
+        panic!("the worker gave up: {error}");
+    }
     *lives += 1;
     let copy = scratch();
     if stores == Stores::Older {
