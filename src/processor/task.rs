@@ -338,6 +338,12 @@ impl Task {
         self.meta.position = self.meta.position.max(until);
     }
 
+    /// The next record stands at `offset`: between the position and it the log holds none, only markers of
+    /// transactions. A replay is over when that is O* or beyond.
+    pub fn replayed_before(&mut self, offset: i64) {
+        self.meta.position = self.meta.position.max(offset.min(self.recovered.published_through));
+    }
+
     /// Whether it has been at the log's end since it was recovered.
     #[must_use]
     pub const fn has_caught_up(&self) -> bool {

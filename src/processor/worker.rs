@@ -3,7 +3,7 @@
 //! It is the only place where Laws 3, 4 and 5 meet: it folds, publishes, and only then lets tasks persist. Whatever
 //! goes wrong between two ports, there is one way back: throw the tasks' memory away and recover them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,6 +67,9 @@ pub struct Worker<S, K> {
     slots: BTreeMap<i32, Slot>,
     /// Partitions that wait, with the instant at which they are read on.
     waiting: BTreeMap<i32, Instant>,
+    /// Partitions of whose policies records came that were not taken: until the source is set back, what comes next
+    /// or where the log ends says nothing of them.
+    terms_held: BTreeSet<i32>,
     /// Set by a failed transaction: all tasks must be recovered before anything else.
     broken: bool,
     flushed_at: Instant,
@@ -95,6 +98,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             open,
             slots: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            terms_held: BTreeSet::new(),
             broken: false,
             flushed_at: Instant::now(),
             heartbeat_at: None,
@@ -153,8 +157,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             }
         }
         for &(partition, end) in batch.ends() {
-            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held.contains(&partition))
-            {
+            // A partition that waits let records go by; it reads them again.
+            let held = held.contains(&partition) || self.waiting.contains_key(&partition);
+            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held) {
                 task.reached(end);
             }
         }
@@ -170,9 +175,14 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             if part.is_empty() {
                 continue;
             }
-            if is_live && !self.speak(partition) {
-                self.wait(partition);
-                return false;
+            if is_live {
+                if let Some(Slot::Running(task)) = self.slots.get_mut(&partition) {
+                    task.replayed_before(batch.get(part.start).offset);
+                }
+                if !self.speak(partition) {
+                    self.wait(partition);
+                    return false;
+                }
             }
             let Some(Slot::Running(task)) = self.slots.get_mut(&partition) else { return false };
             if let Err(error) = task.fold(batch, part, &mut self.decoder, &self.shared.telemetry) {
@@ -184,22 +194,23 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     }
 
     fn take_policies(&mut self, batch: &S::Batch) {
-        let mut held = Vec::new();
         for run in runs(batch) {
             let partition = batch.get(run.start).partition;
             let Some(Slot::Running(task)) = self.slots.get_mut(&partition) else { continue };
             if self.waiting.contains_key(&partition) && task.is_speaking() {
-                held.push(partition);
+                self.terms_held.insert(partition);
+            }
+            if self.terms_held.contains(&partition) {
                 continue;
             }
             if let Err(error) = task.take_policies(batch, run, &mut self.decoder, &self.shared.telemetry) {
-                held.push(partition);
+                self.terms_held.insert(partition);
                 self.failed(partition, error);
             }
         }
         for &(partition, end) in batch.ends() {
-            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held.contains(&partition))
-            {
+            let held = self.terms_held.contains(&partition);
+            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held) {
                 task.reached_policies(end);
             }
         }
@@ -239,6 +250,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             if let Err(error) = resumed {
                 self.shared.telemetry.transaction_failed("resume", &error.to_string());
                 self.waiting.insert(partition, Instant::now() + UNAVAILABLE_WAIT);
+            } else {
+                self.terms_held.remove(&partition);
             }
         }
     }

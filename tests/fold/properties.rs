@@ -33,7 +33,7 @@ fn views() -> impl Strategy<Value = Vec<View>> {
 
 fn folded(views: &[View], events: &[(Event<'_>, After)]) -> Flushed {
     let (mut fold, mut flushed) = (Fold::new(views.to_vec()), Flushed::default());
-    let mut settle = |fold: &mut Fold, flushed: &mut Flushed, after: After| {
+    let settle = |fold: &mut Fold, flushed: &mut Flushed, after: After| {
         if after >= After::EndOfBatch {
             fold.settle(flushed).unwrap();
             fold.end_batch();

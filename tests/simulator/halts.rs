@@ -18,7 +18,7 @@ use crate::scenario::{PHASES, free, hard, org_in, policy, soft, usage};
 use crate::support::{HOUR, Member, Options, START, World, scratch};
 
 fn end(world: &World, partition: i32) -> i64 {
-    i64::try_from(world.log.records(OutputTopic::Usage, partition).len()).unwrap()
+    world.log.end(OutputTopic::Usage, partition)
 }
 
 fn committed(world: &World, partition: i32) -> i64 {

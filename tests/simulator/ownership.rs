@@ -152,7 +152,7 @@ fn with_unpublished(world: &World, dir: &Path) -> Member {
 }
 
 fn end(world: &World, partition: i32) -> i64 {
-    i64::try_from(world.log.records(OutputTopic::Usage, partition).len()).unwrap()
+    world.log.end(OutputTopic::Usage, partition)
 }
 
 #[test]

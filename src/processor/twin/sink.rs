@@ -63,9 +63,7 @@ impl Sink for TwinSink {
         if state.open.remove(&self.transactional_id).is_none() {
             return Err(TransactError::Fenced("another producer ended the transaction".into()));
         }
-        for output in outputs {
-            state.publish(output);
-        }
+        state.publish(outputs);
         for CommitOffset { partition, offset, metadata } in offsets {
             state.offsets.insert(*partition, Committed { offset: *offset, metadata: metadata.clone() });
         }

@@ -51,15 +51,14 @@ impl TwinSource {
             let records = state.topics.get(&(topic, partition)).map_or([].as_slice(), Vec::as_slice);
             let taken = records.iter().filter(|record| record.offset >= from).take(self.batch_max);
             batch.records.extend(taken.map(|record| (partition, record.clone())));
-            let to = batch
-                .records
-                .last()
-                .filter(|(last, _)| *last == partition)
-                .map_or(from, |(_, record)| record.offset + 1);
-            next.push((partition, to));
-            if to == state.end(topic, partition) {
+            let last = batch.records.last().filter(|(last, _)| *last == partition);
+            let mut to = last.map_or(from, |(_, record)| record.offset + 1);
+            let (end, more) = (state.end(topic, partition), records.last().is_some_and(|last| last.offset >= to));
+            if to <= end && !more {
+                to = end;
                 batch.ends.push((partition, to));
             }
+            next.push((partition, to));
         }
         state.delivered += batch.records.len();
         (batch, next)
