@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use tallyman::domain::credits::Credits;
 use tallyman::domain::dimension::Dimension;
-use tallyman::domain::event::{
-    Dims, Event, Multiplier, Outcome, OutcomeRecorded, Status, Subject, UsageEvent,
-};
+use tallyman::domain::event::{Dims, Event, Multiplier, Outcome, OutcomeRecorded, Status, Subject, UsageEvent};
 use tallyman::domain::fold::Fold;
 use tallyman::domain::tally::Field;
 use tallyman::domain::time::{BucketSize, Timestamp};
@@ -63,8 +61,7 @@ fn outcome(hour: usize, outcome: Option<Outcome>, rating: Option<u8>) -> Event<'
 
 /// Fields of each (hour, value) in the view of `dimension`, each event folded and flushed by itself.
 fn rows_by(dimension: Dimension, events: &[Event<'_>]) -> BTreeMap<(i32, Option<String>), Fields> {
-    let views =
-        vec![View::new("org", &[], BucketSize::Hour), View::new("v", &[dimension], BucketSize::Hour)];
+    let views = vec![View::new("org", &[], BucketSize::Hour), View::new("v", &[dimension], BucketSize::Hour)];
     let (mut fold, mut flushed) = (Fold::new(views), Flushed::default());
     for event in events {
         fold.add(event, &flushed).unwrap();
@@ -116,10 +113,8 @@ fn credits_that_settled_content_costs_later_follow_to_where_its_outcome_is_count
 
 #[test]
 fn content_is_counted_once_and_attempts_without_a_number_are_numbered_as_they_come() {
-    let events: Vec<_> = [None, None, Some(7), None]
-        .into_iter()
-        .map(|attempt| Event::Usage(usage(0, "m", 10, attempt)))
-        .collect();
+    let events: Vec<_> =
+        [None, None, Some(7), None].into_iter().map(|attempt| Event::Usage(usage(0, "m", 10, attempt))).collect();
     let rows = rows_by(Dimension::Model, &events);
     let told = |of| field(&rows, 0, "m", of);
     assert_eq!((told(Field::CONTENTS), told(Field::CONTENT_CREDITS)), (1, 40));
@@ -149,8 +144,7 @@ fn a_tier_that_is_absent_follows_from_the_multiplier_and_one_that_is_named_stays
         rows.into_keys().next().unwrap().1
     };
     assert_eq!(with(None, None), None);
-    for (multiplier, tier) in
-        [(9_999, "economy"), (10_000, "standard"), (19_999, "standard"), (20_000, "premium")]
+    for (multiplier, tier) in [(9_999, "economy"), (10_000, "standard"), (19_999, "standard"), (20_000, "premium")]
     {
         assert_eq!(with(Some(multiplier), None).as_deref(), Some(tier));
     }

@@ -82,7 +82,8 @@ fn adjusted() -> impl Strategy<Value = UsageAdjusted<'static>> {
 fn outcome() -> impl Strategy<Value = OutcomeRecorded<'static>> {
     let told = option::of((0..4_usize).prop_map(|place| Outcome::ALL[place]));
     let sparse = prop_oneof![Just(Dims::default()), dims()];
-    let strategy = (org(), at(), any::<bool>(), content(), sparse, told, option::of(1..6_u8), option::of(credits(-9)));
+    let strategy =
+        (org(), at(), any::<bool>(), content(), sparse, told, option::of(1..6_u8), option::of(credits(-9)));
     strategy.prop_map(|(org, occurred_at, is_content, id, dims, outcome, rating, value)| OutcomeRecorded {
         outcome_id: "o".into(),
         source: "s".into(),

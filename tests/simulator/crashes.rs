@@ -91,7 +91,9 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<bool> {
 }
 
 fn listing(dir: &Path) -> std::io::Result<BTreeSet<(OsString, u64)>> {
-    std::fs::read_dir(dir)?.map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.metadata()?.len())))).collect()
+    std::fs::read_dir(dir)?
+        .map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.metadata()?.len()))))
+        .collect()
 }
 
 /// Runs `check` for each of `steps` on three threads.

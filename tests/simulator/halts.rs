@@ -153,8 +153,7 @@ fn turn_until(world: &World, member: &mut Member, done: impl Fn() -> bool) {
 #[test]
 fn a_registry_that_is_away_dead_letters_nothing_and_its_partition_goes_on_later() {
     let registry = Arc::new(Registry::default());
-    let (dir, world) =
-        (scratch(), World::new(Options { registry: Some(registry.clone()), ..Options::default() }));
+    let (dir, world) = (scratch(), World::new(Options { registry: Some(registry.clone()), ..Options::default() }));
     let mut member = world.member("a", dir.path());
     let json = usage("framed", &hard(), "2", START).to_string();
     let mut framed = Vec::new();
@@ -171,7 +170,9 @@ fn a_registry_that_is_away_dead_letters_nothing_and_its_partition_goes_on_later(
     assert_eq!(committed(&world, 1), end(&world, 1), "the other partition goes on");
     registry.0.store(true, Ordering::SeqCst);
     world.put(POLICIES, &policy(&hard(), "7"));
-    turn_until(&world, &mut member, || decisions(&world, 0).last().is_some_and(|(_, last)| last.figures.used.0 == 7_000_000));
+    turn_until(&world, &mut member, || {
+        decisions(&world, 0).last().is_some_and(|(_, last)| last.figures.used.0 == 7_000_000)
+    });
     assert!(world.log.records(OutputTopic::DeadLetters, 0).is_empty());
     check_levels(&world, 0);
 }

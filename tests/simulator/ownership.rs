@@ -42,7 +42,8 @@ fn a_gone_owners_open_transaction_is_ended_before_the_committed_offset_is_read()
     let before = world.log.calls().len();
     world.member("b", dir.path()).settle().unwrap();
     let calls = world.log.calls()[before..].to_vec();
-    let recovery = ["poll", "last_committed", "fence", "stable_committed", "read_control", "read_control", "accept"];
+    let recovery =
+        ["poll", "last_committed", "fence", "stable_committed", "read_control", "read_control", "accept"];
     assert_eq!(calls[..recovery.len()], recovery);
     assert_eq!(world.log.records(OutputTopic::DeadLetters, 0).len(), 2, "the bad record and the bad policy");
 }
@@ -54,6 +55,22 @@ fn an_owner_that_is_still_a_member_is_not_fenced() {
     member.release(&[0, 1]).unwrap();
     world.member("b", dir.path()).settle().unwrap();
     assert!(!world.log.calls().contains(&"fence"));
+}
+
+#[test]
+fn a_replay_that_ends_in_a_transactions_marker_is_over_when_the_next_record_comes() {
+    let (dir, world) = (scratch(), World::new(Options { batch: 1000, ..Options::default() }));
+    let mut member = after_first_usage(&world, dir.path());
+    member.release(&[0, 1]).unwrap();
+    let last = world.log.records(OutputTopic::Usage, 0).last().unwrap().offset;
+    assert!(last + 1 < world.log.committed(0).unwrap().offset, "partition 0 ends with a forward and its marker");
+    drop(member);
+    world.spend("next", &hard(), "1");
+    let anew = scratch();
+    let mut member = world.member("b", anew.path());
+    member.settle().unwrap();
+    member.release(&[0, 1]).unwrap();
+    assert_eq!(world.log.committed(0).unwrap().offset, end(&world, 0));
 }
 
 /// A producer that sleeps before one transaction while the world goes on.
