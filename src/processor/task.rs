@@ -186,6 +186,12 @@ impl Task {
         self.committed.0
     }
 
+    /// Whether a transaction was ever committed for its partition: no store batch comes before (Law 5).
+    #[must_use]
+    pub const fn has_commit(&self) -> bool {
+        self.transactions > 0
+    }
+
     /// Log time of its partition.
     #[must_use]
     pub const fn log_time(&self) -> Timestamp {
@@ -330,6 +336,12 @@ impl Task {
         self.caught_up = true;
         let until = if self.speaking { end } else { end.min(self.recovered.published_through) };
         self.meta.position = self.meta.position.max(until);
+    }
+
+    /// The next record stands at `offset`: between the position and it the log holds none, only markers of
+    /// transactions. A replay is over when that is O* or beyond.
+    pub fn replayed_before(&mut self, offset: i64) {
+        self.meta.position = self.meta.position.max(offset.min(self.recovered.published_through));
     }
 
     /// Whether it has been at the log's end since it was recovered.

@@ -2,7 +2,7 @@
 //! a test wants one. It keeps Kafka's promises (atomic commits, read_committed, fencing, an open transaction that
 //! holds up stable offsets) and none of its timing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::time::Timestamp;
@@ -51,6 +51,8 @@ pub struct Crash;
 struct State {
     partitions: i32,
     topics: BTreeMap<(&'static str, i32), Vec<TwinRecord>>,
+    /// Where a partition ends: past its last record and the markers of transactions that wrote to it.
+    ends: BTreeMap<(&'static str, i32), i64>,
     /// First offset that a usage partition still holds.
     low: BTreeMap<i32, i64>,
     offsets: BTreeMap<i32, Committed>,
@@ -59,8 +61,8 @@ struct State {
     open: BTreeMap<String, u32>,
     /// Producers in order of their making; the last one of an id is the only one that may write.
     epochs: BTreeMap<String, u64>,
-    /// Calls of the ports so far, and what goes wrong at which of them.
-    steps: u64,
+    /// Calls of the ports so far by name, and what goes wrong at which of them.
+    calls: Vec<&'static str>,
     /// Records handed to consumers so far.
     delivered: usize,
     faults: BTreeMap<u64, Fault>,
@@ -130,6 +132,12 @@ impl TwinLog {
         self.lock().topics.get(&(name_of(topic), partition)).cloned().unwrap_or_default()
     }
 
+    /// Where a topic's partition ends.
+    #[must_use]
+    pub fn end(&self, topic: OutputTopic, partition: i32) -> i64 {
+        self.lock().end(name_of(topic), partition)
+    }
+
     /// Lets go wrong what the port call number `step` (from 0) does.
     pub fn fault_at(&self, step: u64, fault: Fault) {
         self.lock().faults.insert(step, fault);
@@ -138,7 +146,13 @@ impl TwinLog {
     /// Port calls so far.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        self.lock().steps
+        self.lock().calls.len() as u64
+    }
+
+    /// The name of each port call so far; a transaction is three: "transact", "commit", "answer".
+    #[must_use]
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.lock().calls.clone()
     }
 
     /// Records handed to consumers so far: a turn that leaves it and the steps alone had nothing to do.
@@ -160,7 +174,9 @@ impl TwinLog {
 
     /// Empties a usage partition, as deleting and creating the topic does.
     pub fn recreate(&self, partition: i32) {
-        self.lock().topics.remove(&(USAGE, partition));
+        let mut state = self.lock();
+        state.topics.remove(&(USAGE, partition));
+        state.ends.remove(&(USAGE, partition));
     }
 
     /// Forgets the group's committed offsets, as an idle group's expire.
@@ -191,10 +207,10 @@ impl TwinLog {
     }
 
     /// One call of a port: counted, and perhaps the one at which something goes wrong.
-    fn step(&self) -> Option<Fault> {
+    fn step(&self, call: &'static str) -> Option<Fault> {
         let mut state = self.lock();
-        let step = state.steps;
-        state.steps += 1;
+        let step = state.calls.len() as u64;
+        state.calls.push(call);
         let fault = state.faults.remove(&step)?;
         drop(state);
         if fault == Fault::Crash {
@@ -206,26 +222,35 @@ impl TwinLog {
 
 impl State {
     fn append(&mut self, topic: &'static str, partition: i32, mut record: TwinRecord) -> i64 {
-        let records = self.topics.entry((topic, partition)).or_default();
-        record.offset = i64::try_from(records.len()).unwrap_or(i64::MAX);
-        records.push(record);
-        i64::try_from(records.len()).unwrap_or(i64::MAX) - 1
+        let end = self.ends.entry((topic, partition)).or_default();
+        let offset = *end;
+        *end += 1;
+        record.offset = offset;
+        self.topics.entry((topic, partition)).or_default().push(record);
+        offset
     }
 
     fn end(&self, topic: &'static str, partition: i32) -> i64 {
-        let records = self.topics.get(&(topic, partition));
-        records.map_or(0, |records| i64::try_from(records.len()).unwrap_or(i64::MAX))
+        self.ends.get(&(topic, partition)).copied().unwrap_or(0)
     }
 
-    fn publish(&mut self, output: &Output) {
-        let record = TwinRecord {
-            offset: 0,
-            timestamp: self.now,
-            key: output.key.clone(),
-            value: output.value.clone(),
-            headers: output.headers.clone(),
-        };
-        self.append(name_of(output.topic), output.partition, record);
+    /// What a transaction writes: its records, and a marker, which nobody reads, in each partition it wrote to.
+    fn publish(&mut self, outputs: &[Output]) {
+        let mut written = BTreeSet::new();
+        for output in outputs {
+            let record = TwinRecord {
+                offset: 0,
+                timestamp: self.now,
+                key: output.key.clone(),
+                value: output.value.clone(),
+                headers: output.headers.clone(),
+            };
+            written.insert((name_of(output.topic), output.partition));
+            self.append(name_of(output.topic), output.partition, record);
+        }
+        for place in written {
+            *self.ends.entry(place).or_default() += 1;
+        }
     }
 }
 

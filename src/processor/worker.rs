@@ -3,7 +3,7 @@
 //! It is the only place where Laws 3, 4 and 5 meet: it folds, publishes, and only then lets tasks persist. Whatever
 //! goes wrong between two ports, there is one way back: throw the tasks' memory away and recover them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,6 +73,9 @@ pub struct Worker<S, K> {
     slots: BTreeMap<i32, Slot>,
     /// Partitions that wait, with the instant at which they are read on.
     waiting: BTreeMap<i32, Instant>,
+    /// Partitions of whose policies records came that were not taken: until the source is set back, what comes next
+    /// or where the log ends says nothing of them.
+    terms_held: BTreeSet<i32>,
     /// Set by a failed transaction: all tasks must be recovered before anything else.
     broken: bool,
     flushed_at: Instant,
@@ -103,6 +106,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             open,
             slots: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            terms_held: BTreeSet::new(),
             broken: false,
             flushed_at: Instant::now(),
             is_busy: false,
@@ -166,8 +170,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             }
         }
         for &(partition, end) in batch.ends() {
-            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held.contains(&partition))
-            {
+            // A partition that waits let records go by; it reads them again.
+            let held = held.contains(&partition) || self.waiting.contains_key(&partition);
+            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held) {
                 task.reached(end);
             }
         }
@@ -183,9 +188,14 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             if part.is_empty() {
                 continue;
             }
-            if is_live && !self.speak(partition) {
-                self.wait(partition);
-                return false;
+            if is_live {
+                if let Some(Slot::Running(task)) = self.slots.get_mut(&partition) {
+                    task.replayed_before(batch.get(part.start).offset);
+                }
+                if !self.speak(partition) {
+                    self.wait(partition);
+                    return false;
+                }
             }
             let Some(Slot::Running(task)) = self.slots.get_mut(&partition) else { return false };
             if let Err(error) = task.fold(batch, part, &mut self.decoder, &self.shared.telemetry) {
@@ -197,22 +207,23 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     }
 
     fn take_policies(&mut self, batch: &S::Batch) {
-        let mut held = Vec::new();
         for run in runs(batch) {
             let partition = batch.get(run.start).partition;
             let Some(Slot::Running(task)) = self.slots.get_mut(&partition) else { continue };
             if self.waiting.contains_key(&partition) && task.is_speaking() {
-                held.push(partition);
+                self.terms_held.insert(partition);
+            }
+            if self.terms_held.contains(&partition) {
                 continue;
             }
             if let Err(error) = task.take_policies(batch, run, &mut self.decoder, &self.shared.telemetry) {
-                held.push(partition);
+                self.terms_held.insert(partition);
                 self.failed(partition, error);
             }
         }
         for &(partition, end) in batch.ends() {
-            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held.contains(&partition))
-            {
+            let held = self.terms_held.contains(&partition);
+            if let (Some(Slot::Running(task)), false) = (self.slots.get_mut(&partition), held) {
                 task.reached_policies(end);
             }
         }
@@ -252,6 +263,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             if let Err(error) = resumed {
                 self.shared.telemetry.transaction_failed("resume", &error.to_string());
                 self.waiting.insert(partition, Instant::now() + UNAVAILABLE_WAIT);
+            } else {
+                self.terms_held.remove(&partition);
             }
         }
     }
@@ -275,7 +288,10 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             return false;
         }
         let telemetry = &self.shared.telemetry;
-        match task.persist(telemetry).map_err(TaskError::from).and_then(|()| task.speak()) {
+        // The first store batch follows the first known commit: at a first start nothing was replayed.
+        let replayed = task.position() > task.recovered_from();
+        let persisted = if replayed { task.persist(telemetry) } else { Ok(()) };
+        match persisted.map_err(TaskError::from).and_then(|()| task.speak()) {
             Ok(()) => {
                 telemetry.restored(partition, task.age(), task.recovered_from(), task.position());
                 // A partition that waited for its terms is read on at once.
@@ -393,7 +409,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         for (&partition, slot) in &mut self.slots {
             let Slot::Running(task) = slot else { continue };
             // A task that was not in the transaction (nothing to say, not ahead) stands at its last commit.
-            if (task.is_ahead_of_store() || task.wants_flush())
+            if task.has_commit()
+                && (task.is_ahead_of_store() || task.wants_flush())
                 && task.position() <= task.committed_position()
                 && let Err(error) = task.persist(&self.shared.telemetry)
             {

@@ -16,7 +16,7 @@ use crate::support::{PARTITIONS, World};
 pub type Letter = (String, String, String, String);
 
 /// All that a run leaves behind.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Every store's rows.
     pub rows: Vec<String>,

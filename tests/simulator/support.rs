@@ -18,6 +18,7 @@ use tallyman::processor::twin::{Crash, TwinLog, TwinSink, TwinSource};
 use tallyman::processor::worker::{Shared, Worker, WorkerError};
 use tallyman::store::{FoldSettings, Shelf, Store, StoreError, StoreMemory};
 use tallyman::telemetry::{Health, TaskState, Telemetry};
+use tempfile::TempDir;
 
 /// Partitions of each topic.
 pub const PARTITIONS: i32 = 2;
@@ -60,6 +61,11 @@ impl Default for Options {
             encoding: OutputEncoding::Json,
         }
     }
+}
+
+/// A directory for stores; in memory where there is such a place: it is processes that die here, not machines.
+pub fn scratch() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// The log and the clock that all workers of a test share.

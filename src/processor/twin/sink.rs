@@ -42,7 +42,7 @@ impl Sink for TwinSink {
         offsets: &[CommitOffset],
         membership: &String,
     ) -> Result<(), TransactError> {
-        let before = self.log.step();
+        let before = self.log.step("transact");
         let mut state = self.log.lock();
         if state.epochs.get(&self.transactional_id) != Some(&self.epoch) {
             return Err(TransactError::Fenced("another producer has this id".into()));
@@ -58,20 +58,18 @@ impl Sink for TwinSink {
         state.open.insert(self.transactional_id.clone(), 0);
         drop(state);
         // A crash here leaves the transaction open, as between send and commit.
-        self.log.step();
+        self.log.step("commit");
         let mut state = self.log.lock();
         if state.open.remove(&self.transactional_id).is_none() {
             return Err(TransactError::Fenced("another producer ended the transaction".into()));
         }
-        for output in outputs {
-            state.publish(output);
-        }
+        state.publish(outputs);
         for CommitOffset { partition, offset, metadata } in offsets {
             state.offsets.insert(*partition, Committed { offset: *offset, metadata: metadata.clone() });
         }
         drop(state);
         // A crash here is one between the commit and what follows it.
-        self.log.step();
+        self.log.step("answer");
         match before {
             Some(Fault::CommitUnanswered) => Err(TransactError::Unknown("injected".into())),
             Some(Fault::Crash) => std::panic::resume_unwind(Box::new(Crash)),
@@ -80,13 +78,13 @@ impl Sink for TwinSink {
     }
 
     fn fence(&mut self, transactional_id: &str) -> Result<(), PortError> {
-        self.log.step();
+        self.log.step("fence");
         init(&mut self.log.lock(), transactional_id);
         Ok(())
     }
 
     fn renew(&mut self) -> Result<(), PortError> {
-        self.log.step();
+        self.log.step("renew");
         self.epoch = init(&mut self.log.lock(), &self.transactional_id);
         Ok(())
     }

@@ -51,15 +51,14 @@ impl TwinSource {
             let records = state.topics.get(&(topic, partition)).map_or([].as_slice(), Vec::as_slice);
             let taken = records.iter().filter(|record| record.offset >= from).take(self.batch_max);
             batch.records.extend(taken.map(|record| (partition, record.clone())));
-            let to = batch
-                .records
-                .last()
-                .filter(|(last, _)| *last == partition)
-                .map_or(from, |(_, record)| record.offset + 1);
-            next.push((partition, to));
-            if to == state.end(topic, partition) {
+            let last = batch.records.last().filter(|(last, _)| *last == partition);
+            let mut to = last.map_or(from, |(_, record)| record.offset + 1);
+            let (end, more) = (state.end(topic, partition), records.last().is_some_and(|last| last.offset >= to));
+            if to <= end && !more {
+                to = end;
                 batch.ends.push((partition, to));
             }
+            next.push((partition, to));
         }
         state.delivered += batch.records.len();
         (batch, next)
@@ -75,7 +74,7 @@ impl Source for TwinSource {
     type Membership = String;
 
     fn poll(&mut self, _wait: Duration) -> Result<Polled<TwinBatch>, PortError> {
-        self.log.step();
+        self.log.step("poll");
         let mut state = self.log.lock();
         let was_member = state.members.contains_key(&self.client_id);
         let member = state.members.entry(self.client_id.clone()).or_default();
@@ -98,7 +97,7 @@ impl Source for TwinSource {
     }
 
     fn accept(&mut self, partitions: &[Accepted]) -> Result<(), PortError> {
-        self.log.step();
+        self.log.step("accept");
         for Accepted { partition, start } in partitions {
             self.owned.insert(*partition);
             if let Some(start) = start {
@@ -110,7 +109,7 @@ impl Source for TwinSource {
     }
 
     fn release(&mut self, partitions: &[i32]) -> Result<(), PortError> {
-        self.log.step();
+        self.log.step("release");
         for partition in partitions {
             self.owned.remove(partition);
             self.usage.remove(partition);
@@ -144,13 +143,13 @@ impl Source for TwinSource {
     }
 
     fn last_committed(&mut self, partitions: &[i32]) -> Result<Vec<Option<Committed>>, PortError> {
-        self.log.step();
+        self.log.step("last_committed");
         let state = self.log.lock();
         Ok(partitions.iter().map(|partition| state.offsets.get(partition).cloned()).collect())
     }
 
     fn stable_committed(&mut self, partitions: &[i32]) -> Result<Vec<Option<Committed>>, PortError> {
-        self.log.step();
+        self.log.step("stable_committed");
         let mut state = self.log.lock();
         if let Some((open, waits)) = state.open.iter_mut().next() {
             let message = format!("the transaction of {open} is open");
@@ -187,7 +186,7 @@ impl Source for TwinSource {
         partition: i32,
         each: &mut dyn FnMut(&[u8], Option<&[u8]>),
     ) -> Result<(), PortError> {
-        self.log.step();
+        self.log.step("read_control");
         let records = self.log.records(crate::processor::ports::OutputTopic::Decisions, partition);
         for record in &records {
             each(record.key.as_deref().unwrap_or_default(), record.value.as_deref());

@@ -59,6 +59,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             self.close(partition, task.into_store());
         }
         self.waiting.remove(&partition);
+        self.terms_held.remove(&partition);
         self.shared.health.gone(partition);
     }
 
@@ -78,6 +79,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             }
         }
         self.waiting.remove(&partition);
+        self.terms_held.remove(&partition);
         self.shared.telemetry.halted(partition, halt.reason, &halt.message);
         let state = TaskState::Halted { reason: halt.reason, message: halt.message.clone() };
         self.shared.health.set(partition, state);
@@ -168,6 +170,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             }
         }
         self.waiting.clear();
+        self.terms_held.clear();
         for Accepted { partition, start } in self.recover(stores)? {
             if let Some(start) = start {
                 self.source.seek(partition, start)?;

@@ -1,0 +1,264 @@
+//! The naive fold, and the real one with rows in a map.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use tallyman::domain::content::Content;
+use tallyman::domain::dimension::Dimension;
+use tallyman::domain::event::{Dims, Event, Outcome, OutcomeRecorded, Status, Subject, UsageAdjusted, UsageEvent};
+use tallyman::domain::fold::{ContentKey, Fold, RowKey, Rows};
+use tallyman::domain::tally::{Field, Tally};
+use tallyman::domain::time::{BucketSize, Hour};
+use tallyman::domain::view::View;
+
+/// View, org, bucket, values.
+pub type Place = (u8, String, i32, Vec<Option<String>>);
+/// Fields by number.
+pub type Fields = BTreeMap<u8, i128>;
+type Values = [Option<String>; Dimension::COUNT];
+
+/// What became of a piece of content in the model.
+#[derive(Clone, Default)]
+struct Told {
+    outcome: Option<Outcome>,
+    rating: Option<u8>,
+    value: Option<i128>,
+    hour: Hour,
+    values: Values,
+    first_attempt: bool,
+}
+
+#[derive(Clone, Default)]
+struct Piece {
+    credits: i128,
+    events: i64,
+    attempts: i64,
+    values: Values,
+    told: Option<Told>,
+}
+
+/// The naive fold.
+pub struct Model {
+    views: Vec<View>,
+    /// Its rows.
+    pub rows: BTreeMap<Place, Fields>,
+    pieces: BTreeMap<(String, bool, String), Piece>,
+}
+
+fn values_of(dims: &Dims<'_>) -> Values {
+    std::array::from_fn(|place| dims.0[place].as_deref().map(str::to_owned))
+}
+
+impl Model {
+    /// Of nothing yet.
+    pub fn new(views: Vec<View>) -> Self {
+        Self { views, rows: BTreeMap::new(), pieces: BTreeMap::new() }
+    }
+
+    fn count(&mut self, org: &str, hour: Hour, values: &Values, fields: &[(Field, i128)]) {
+        for (number, view) in (0..).zip(&self.views) {
+            let bucket = match view.bucket {
+                BucketSize::Hour => hour.0,
+                BucketSize::Day => hour.0.div_euclid(24),
+            };
+            let values = view.dimensions.iter().map(|dimension| values[dimension.index()].clone()).collect();
+            let row = self.rows.entry((number, org.to_owned(), bucket, values)).or_default();
+            for &(field, value) in fields {
+                let old = row.get(&field.number()).copied();
+                let new = match (field, old) {
+                    (_, None) => value,
+                    (Field::MULTIPLIER_MIN, Some(old)) => old.min(value),
+                    (Field::MULTIPLIER_MAX, Some(old)) => old.max(value),
+                    (_, Some(old)) => old + value,
+                };
+                row.insert(field.number(), new);
+            }
+        }
+    }
+
+    /// Folds one event.
+    pub fn add(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Usage(event) => self.usage(event),
+            Event::Adjusted(event) => self.adjusted(event),
+            Event::Outcome(event) => self.outcome(event),
+        }
+    }
+
+    fn adjusted(&mut self, event: &UsageAdjusted<'_>) {
+        let fields = [
+            (Field::CREDITS, event.credits.micros().into()),
+            (Field::EVENTS, event.events.into()),
+            (Field::ADJUSTMENTS, 1),
+        ];
+        self.count(&event.org_id, event.occurred_at.hour(), &values_of(&event.dims), &fields);
+    }
+
+    fn usage(&mut self, event: &UsageEvent<'_>) {
+        let credits = i128::from(event.credits.micros());
+        let mut values = values_of(&event.dims);
+        let tier = &mut values[Dimension::Tier.index()];
+        if let (None, Some(multiplier)) = (&tier, event.multiplier) {
+            let name = if multiplier.0 < 10_000 {
+                "economy"
+            } else if multiplier.0 >= 20_000 {
+                "premium"
+            } else {
+                "standard"
+            };
+            *tier = Some(name.to_owned());
+        }
+        let mut fields = plain_fields(event);
+        let mut attempt = event.attempt;
+        let mut late = None;
+        if let Some(id) = &event.content_id {
+            let piece = self.pieces.entry((event.org_id.to_string(), true, id.to_string())).or_default();
+            fields.push((Field::CONTENT_CREDITS, credits));
+            if piece.events == 0 {
+                fields.push((Field::CONTENTS, 1));
+            }
+            piece.events += 1;
+            let this = attempt.unwrap_or(piece.events);
+            attempt = Some(this);
+            piece.attempts = piece.attempts.max(this);
+            piece.credits += credits;
+            piece.values = values.clone();
+            late = piece.told.clone();
+        }
+        if let Some(attempt) = attempt {
+            let (count, of_credits) = Field::attempt(attempt);
+            fields.extend([(count, 1), (of_credits, credits)]);
+        }
+        self.count(&event.org_id, event.occurred_at.hour(), &values, &fields);
+        if let Some(Told { outcome: Some(outcome), hour, values, .. }) = late {
+            self.count(&event.org_id, hour, &values, &[(Field::outcome(outcome).1, credits)]);
+        }
+    }
+
+    fn outcome(&mut self, event: &OutcomeRecorded<'_>) {
+        let (is_content, id) = match &event.subject {
+            Subject::Content(id) => (true, id),
+            Subject::Event(id) => (false, id),
+        };
+        let key = (event.org_id.to_string(), is_content, id.to_string());
+        let mut piece = self.pieces.get(&key).cloned().unwrap_or_default();
+        let before = piece.told.take();
+        if let Some(before) = &before {
+            self.tell(&event.org_id, &piece, before, -1);
+        }
+        let before = before.unwrap_or_default();
+        let outcome = event.outcome.or(before.outcome);
+        let told = Told {
+            outcome,
+            rating: event.rating.or(before.rating),
+            value: event.value.map(|value| value.micros().into()).or(before.value),
+            hour: event.occurred_at.hour(),
+            values: std::array::from_fn(|place| {
+                event.dims.0[place].as_deref().map(str::to_owned).or_else(|| piece.values[place].clone())
+            }),
+            first_attempt: outcome == Some(Outcome::Accepted) && piece.attempts == 1,
+        };
+        self.tell(&event.org_id, &piece, &told, 1);
+        piece.told = Some(told);
+        self.pieces.insert(key, piece);
+    }
+
+    fn tell(&mut self, org: &str, piece: &Piece, told: &Told, sign: i128) {
+        let mut fields = Vec::new();
+        if let Some(outcome) = told.outcome {
+            let (count, credits) = Field::outcome(outcome);
+            fields.extend([(count, sign), (credits, sign * piece.credits)]);
+        }
+        if told.first_attempt {
+            fields.push((Field::ACCEPTED_FIRST, sign));
+        }
+        if let Some(rating) = told.rating {
+            fields.extend([(Field::RATINGS, sign), (Field::RATING_SUM, sign * i128::from(rating))]);
+        }
+        if let Some(value) = told.value {
+            fields.push((Field::VALUE, sign * value));
+        }
+        self.count(org, told.hour, &told.values, &fields);
+    }
+}
+
+fn plain_fields(event: &UsageEvent<'_>) -> Vec<(Field, i128)> {
+    let credits = i128::from(event.credits.micros());
+    let mut fields = vec![(Field::CREDITS, credits), (Field::EVENTS, 1)];
+    fields.extend(match event.status {
+        Status::Ok => [(Field::OK, 1), (Field::OK_CREDITS, credits)],
+        Status::Error => [(Field::ERROR, 1), (Field::ERROR_CREDITS, credits)],
+        Status::Cancelled => [(Field::CANCELLED, 1), (Field::CANCELLED_CREDITS, credits)],
+    });
+    let mut sum = |field: Field, value: Option<i64>| fields.extend(value.map(|value| (field, i128::from(value))));
+    sum(Field::INPUT_TOKENS, event.input_tokens);
+    sum(Field::OUTPUT_TOKENS, event.output_tokens);
+    sum(Field::CACHED_INPUT_TOKENS, event.cached_input_tokens);
+    sum(Field::REASONING_TOKENS, event.reasoning_tokens);
+    sum(Field::LATENCY_SUM_MS, event.latency_ms);
+    sum(Field::LATENCY_COUNT, event.latency_ms.map(|_| 1));
+    sum(Field::FIRST_TOKEN_SUM_MS, event.time_to_first_token_ms);
+    sum(Field::FIRST_TOKEN_COUNT, event.time_to_first_token_ms.map(|_| 1));
+    let multiplier = event.multiplier.map(|multiplier| i64::from(multiplier.0));
+    sum(Field::MULTIPLIER_MIN, multiplier);
+    sum(Field::MULTIPLIER_MAX, multiplier);
+    if let Some(latency) = event.latency_ms {
+        let latency = u64::try_from(latency).unwrap();
+        let above = |&bucket: &usize| tallyman::domain::histogram::lower_bound_ms(bucket) <= latency;
+        fields.push((Field::latency_bucket((0..64).rev().find(above).unwrap()), 1));
+    }
+    fields
+}
+
+/// Rows that were flushed, in place of a store.
+#[derive(Default)]
+pub struct Flushed {
+    rows: BTreeMap<Place, Tally>,
+    contents: BTreeMap<(String, bool, String), Content>,
+}
+
+fn place_of(key: &RowKey<'_>) -> Place {
+    let values = key.values[..usize::from(key.dimensions)].iter();
+    (key.view, key.org.to_owned(), key.bucket, values.map(|value| value.map(str::to_owned)).collect())
+}
+
+fn content_of(key: &ContentKey<'_>) -> (String, bool, String) {
+    (key.org.to_owned(), key.is_content, key.id.to_owned())
+}
+
+impl Rows for Flushed {
+    type Error = Infallible;
+
+    fn row(&self, key: &RowKey<'_>) -> Result<Option<Tally>, Infallible> {
+        Ok(self.rows.get(&place_of(key)).cloned())
+    }
+
+    fn content(&self, key: &ContentKey<'_>) -> Result<Option<Content>, Infallible> {
+        Ok(self.contents.get(&content_of(key)).cloned())
+    }
+}
+
+impl Flushed {
+    /// Takes what changed; beyond `working_set` bytes the fold forgets its rows.
+    pub fn flush(&mut self, fold: &mut Fold, working_set: usize) {
+        let (rows, contents) = (&mut self.rows, &mut self.contents);
+        let done = fold.dirty(
+            |key, tally| {
+                rows.insert(place_of(key), tally.clone());
+                Ok::<(), Infallible>(())
+            },
+            |key, content| {
+                contents.insert(content_of(key), content.clone());
+                Ok(())
+            },
+        );
+        done.unwrap();
+        fold.flushed(working_set);
+    }
+
+    /// All rows, field by field.
+    pub fn fields(&self) -> BTreeMap<Place, Fields> {
+        let fields = |tally: &Tally| tally.iter().map(|(field, value)| (field.number(), value)).collect();
+        self.rows.iter().map(|(place, tally)| (place.clone(), fields(tally))).collect()
+    }
+}
