@@ -170,7 +170,11 @@ impl App {
         let address = listener.local_addr()?;
         let advertise = settings.http.advertise.clone().unwrap_or_else(|| address.to_string());
 
-        let count = worker_count(partitions);
+        let count = match &wiring.offsets {
+            OffsetKeeper::Broker => worker_count(partitions),
+            // The embedded broker stalls where a group's members come and go.
+            OffsetKeeper::InProcess(_) => 1,
+        };
         let shared = Shared {
             shelf: Shelf::default(),
             telemetry: Telemetry::new(settings.top_orgs),

@@ -53,7 +53,8 @@ pub struct UsageArgs {
     /// First hour: a date, or a whole UTC hour in RFC 3339 [default: the running period's start]
     #[arg(long)]
     pub from: Option<String>,
-    /// First hour no longer in the range, likewise [default: the running hour's end]
+    /// First hour no longer in the range, likewise [default: the running day's end, or with
+    /// --bucket hour the running hour's]
     #[arg(long)]
     pub to: Option<String>,
     /// How much time a row holds: hour, day, week, month, period, none [default: day]

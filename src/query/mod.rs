@@ -32,6 +32,7 @@ use crate::domain::terms::{DefaultTerms, PolicyHistory};
 use crate::domain::time::{Hour, Timestamp};
 use crate::store::{Shelf, StoreReader, StoreSnapshot};
 
+use bucket::Bucket;
 use params::UsageParams;
 use usage::PlannedUsage;
 
@@ -219,7 +220,7 @@ impl Query {
             Some(token) => (Hour(token.from), Hour(token.to)),
             None => (
                 params.from.unwrap_or_else(|| self.period(&history, moment.now).start),
-                params.to.unwrap_or_else(|| Hour(moment.now.hour().0 + 1)),
+                params.to.map_or_else(|| running_end(&params, moment.now.hour()), Ok)?,
             ),
         };
         if from >= to {
@@ -250,6 +251,18 @@ impl Query {
         let reader = self.shelf.get(partition).ok_or_else(not_here)?;
         Ok((reader, Moment { partition, now: self.clock.now(), caught_up: (self.caught_up)(partition) }))
     }
+}
+
+/// Where a range without an end ends: with the running hour where hours are asked for, else with the running day, so that
+/// views that hold days alone answer too.
+fn running_end(params: &UsageParams, now: Hour) -> Result<Hour, QueryError> {
+    let hour_end = Hour(now.0 + 1);
+    if params.bucket == Bucket::Hour {
+        return Ok(hour_end);
+    }
+    // No local day is longer than two.
+    let days = Bucket::Day.cut(&params.zone, now, Hour(now.0 + 48), &|hour| hour)?;
+    Ok(days.get(1).map_or(hour_end, |end| *end))
 }
 
 /// When a question was asked, of which partition.

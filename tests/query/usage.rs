@@ -14,7 +14,7 @@ use tallyman::domain::terms::{DefaultTerms, PolicyHistory};
 use tallyman::domain::time::Hour;
 use tallyman::query::QueryError;
 
-use super::support::{Event, Fixture, ask, at, events, policy};
+use super::support::{Event, Fixture, ORG, ask, at, events, policy};
 
 const DIMENSIONS: [Dimension; 4] = [Dimension::User, Dimension::Product, Dimension::Model, Dimension::Operation];
 const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York"];
@@ -244,4 +244,20 @@ fn an_answer_of_too_many_rows_is_refused_while_it_grows() {
     let year = [("from", "2026-01-01"), ("to", "2026-12-31"), ("bucket", "hour"), ("group_by", "user")];
     let error = ask(&fixture.query(1), &year).unwrap_err().to_string();
     assert!(error.contains("more than 200000 rows") && error.contains("coarser `bucket`"), "{error}");
+}
+
+#[test]
+fn a_range_without_an_end_ends_with_the_running_day_and_for_hours_with_the_running_hour() {
+    let mut fixture = Fixture::new();
+    fixture.commit(ORG, &events(200, 1));
+    let query = fixture.query(1);
+    // Only views by day tell user and product apart together.
+    let by_two = [("from", "2026-11-01"), ("group_by", "user,product"), ("bucket", "none")];
+    let whole = [&by_two[..], &[("to", "2026-11-21")]].concat();
+    let credits = |raw: &[(&str, &str)]| ask(&query, raw).unwrap().total.credits();
+    assert_eq!(credits(&by_two), credits(&whole));
+    let starts = |raw: &[(&str, &str)]| ask(&query, raw).unwrap().rows.last().unwrap().start;
+    let last = |bucket| starts(&[("from", "2026-11-19"), ("bucket", bucket)]);
+    assert_eq!(last("hour"), at("2026-11-20T12:00:00Z").hour());
+    assert_eq!(last("day"), at("2026-11-20T00:00:00Z").hour());
 }
