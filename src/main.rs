@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use tallyman::app::{dev, run};
 use tallyman::cli::{self, Instance};
 
+/// Rows come and go by the hundred thousand between two flushes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::main(Instance { run: run::run, dev: dev::dev })
 }

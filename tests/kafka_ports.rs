@@ -1,9 +1,9 @@
-//! The worker's ports on a real Apache Kafka: what librdkafka and the broker do where the laws count on it. Speeds are printed, with
-//! `--nocapture`, and only loosely bounded: the machine may be busy.
+//! The worker's ports on a real Apache Kafka: what librdkafka and the broker do where the laws count on it. Speeds
+//! are printed, with `--nocapture`, and only loosely bounded: the machine may be busy.
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -406,7 +406,8 @@ fn topics_are_made_as_they_must_be_and_differences_are_named() {
     let problems = check_topics(&settings).unwrap();
     assert_eq!(problems.len(), 6);
     assert!(problems[0].to_string().contains("tallyman topics create"), "{}", problems[0]);
-    // The decisions topic of these settings is the usage topic of others: deleted by age, and with another partition count.
+    // The decisions topic of these settings is the usage topic of others: deleted by age, and with another
+    // partition count.
     let other = kafka.with_topics("topics-other", 2);
     let mut mixed = settings.clone();
     mixed.topics.decisions.clone_from(&other.topics.usage);

@@ -28,6 +28,8 @@ pub mod run;
 
 /// Records of one batch.
 const BATCH_RECORDS_MAX: usize = 10_000;
+/// The most workers of one instance: each has its own connections, queues and producer.
+const WORKERS_MAX: usize = 8;
 /// The longest wait for records in one turn of a worker's loop.
 const POLL_WAIT: Duration = Duration::from_millis(20);
 /// The shortest time between two flushes.
@@ -98,6 +100,7 @@ pub struct App {
     stop: Arc<AtomicBool>,
     telemetry: Telemetry,
     health: Health,
+    query: Query,
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
     runtime: tokio::runtime::Runtime,
     http: tokio::task::JoinHandle<Result<(), HttpError>>,
@@ -187,7 +190,7 @@ impl App {
         let health = shared.health.clone();
         let caught_up = move |partition| health.has_caught_up(partition);
         let query = Query::new(shared.shelf, partitions, default_terms, wiring.clock, caught_up);
-        let state = ApiState::new(query, shared.telemetry.clone(), shared.health.clone());
+        let state = ApiState::new(query.clone(), shared.telemetry.clone(), shared.health.clone());
         let (http_stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let http = runtime.spawn(http::serve(listener, state, async move {
             // An error is the sender's end, which is a reason to stop too.
@@ -199,6 +202,7 @@ impl App {
             stop: shared.stop,
             telemetry: shared.telemetry,
             health: shared.health,
+            query,
             workers,
             runtime,
             http,
@@ -216,6 +220,12 @@ impl App {
     #[must_use]
     pub const fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// Questions to its stores, as HTTP asks them.
+    #[must_use]
+    pub const fn query(&self) -> &Query {
+        &self.query
     }
 
     /// The flag that makes it drain and end, for a signal's handler.
@@ -348,10 +358,10 @@ impl Opener {
     }
 }
 
-/// One worker for every two cores: the other is for librdkafka's, RocksDB's and HTTP's threads.
+/// One worker a core, for the fold is what costs; no more than there are partitions, and a bounded number.
 fn worker_count(partitions: i32) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (cores / 2).clamp(1, usize::try_from(partitions).unwrap_or(1).max(1))
+    cores.clamp(1, WORKERS_MAX).min(usize::try_from(partitions).unwrap_or(1).max(1))
 }
 
 /// A quarter of the memory is for working sets, shared by the partitions; half is the store's; the rest is fetched

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::codec::terms_document::DocumentError;
-use crate::config::{self, ConfigError, Settings};
+use crate::config::{self, ConfigError, Effective, Origin, Settings};
 use crate::telemetry::log;
 
 /// Exact views, limits and decisions for AI credits, from a Kafka log
@@ -87,10 +87,7 @@ pub fn main<E: std::error::Error + Send + Sync + 'static>(instance: Instance<E>)
 
 fn done<E: std::error::Error + Send + Sync + 'static>(cli: Cli, instance: Instance<E>) -> anyhow::Result<()> {
     let settings = config::load(cli.config.as_deref())?;
-    // `run` and `dev` tell what they do; from the other commands a person hears what went wrong.
-    let level =
-        if matches!(cli.command, Command::Run(_) | Command::Dev(_)) { &*settings.log.level } else { "warn" };
-    log::init(level, settings.log.format)?;
+    log::init(log_level(&cli.command, &settings), settings.log.format)?;
     let out = &mut io::stdout().lock();
     match cli.command {
         Command::Run(args) => {
@@ -105,6 +102,17 @@ fn done<E: std::error::Error + Send + Sync + 'static>(cli: Cli, instance: Instan
         Command::Query(args) => Ok(query::run(&args, &base_url(&settings), out)?),
         Command::CheckConfig(args) => check_config::run(&settings, &args, out),
         Command::Rebuild(args) => rebuild::run(&settings, &args, out),
+    }
+}
+
+/// `run` tells what it does, and so does `dev` where a level was asked for: else its own words shall not drown. From the
+/// other commands a person hears what went wrong.
+fn log_level<'a>(command: &Command, settings: &'a Settings) -> &'a str {
+    let asked = |setting: &Effective| setting.key == "log.level" && setting.origin != Origin::Default;
+    match command {
+        Command::Run(_) => &settings.log.level,
+        Command::Dev(_) if settings.effective.iter().any(asked) => &settings.log.level,
+        _ => "warn",
     }
 }
 

@@ -26,6 +26,9 @@ pub fn put_u64(out: &mut Vec<u8>, mut value: u64) {
 /// Appends a signed varint (zigzag); small magnitudes are short.
 pub fn put_i128(out: &mut Vec<u8>, value: i128) {
     let mut zigzag = (value << 1 ^ value >> 127).cast_unsigned();
+    if let Ok(short) = u64::try_from(zigzag) {
+        return put_u64(out, short);
+    }
     while zigzag >= 0x80 {
         out.push(zigzag.to_le_bytes()[0] | 0x80);
         zigzag >>= 7;

@@ -1,11 +1,14 @@
 //! The fold: events into rows of the declared views, through a working set in memory.
 //!
 //! A batch is coalesced before it meets the views. Its distinct (org, dimension values) combinations become small
-//! integers, and the batch becomes deltas of distinct (combination, hour). Each view then takes the deltas of the
-//! narrowest finer view (`plan`), and `working_set` holds the rows until they are flushed. What content costs and
+//! integers, and the records since the last flush become deltas of distinct (combination, hour). At the flush each
+//! view takes the deltas of the narrowest finer view (`plan`), and `working_set` keeps the rows at hand. What content costs and
 //! becomes is folded by `content_fold`.
 //!
 //! The fold knows no terms, no clock and no randomness (Law 2): rows depend on records alone, in log order.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 use super::content::{Content, Values};
 use super::credits::CreditSum;
@@ -14,7 +17,7 @@ use super::event::{Event, Status, UsageAdjusted, UsageEvent};
 use super::histogram;
 use super::interner::{Interner, Symbol};
 use super::tally::{Field, Tally};
-use super::time::{BucketSize, Hour};
+use super::time::Hour;
 use super::view::{DIMENSIONS_MAX, View};
 use combos::{Combo, ComboId, Combos};
 use content_fold::{ContentSet, Recount};
@@ -88,10 +91,12 @@ pub struct OrgDelta<'a> {
 pub struct Fold {
     views: Vec<View>,
     steps: Vec<Step>,
-    org_by_hour: usize,
     interner: Interner,
     combos: Combos,
-    batch: Deltas<(ComboId, Hour)>,
+    /// What was added since the last `settle`.
+    pending: Deltas<(ComboId, Hour)>,
+    /// Credits that the running batch added, for decisions.
+    credits: HashMap<(Symbol, Hour), CreditSum, FixedState>,
     deltas: Vec<Deltas<RowId>>,
     sets: Vec<WorkingSet>,
     contents: ContentSet,
@@ -99,29 +104,18 @@ pub struct Fold {
 
 impl Fold {
     /// A fold into `views`, a list that [`super::view::check`] passed.
-    ///
-    /// # Panics
-    /// When the list has no view of the org by hour.
     #[must_use]
     pub fn new(views: Vec<View>) -> Self {
-        let mut steps = plan(&views);
-        let org_by_hour = views
-            .iter()
-            .position(|view| view.dimensions.is_empty() && view.bucket == BucketSize::Hour)
-            .expect("a checked list has the org by hour");
-        // Decisions are made of its deltas, whether or not another view takes them.
-        for step in steps.iter_mut().filter(|step| step.view == org_by_hour) {
-            step.feeds = true;
-        }
+        let steps = plan(&views);
         let deltas = views.iter().map(|_| Deltas::default()).collect();
         let sets = views.iter().map(|_| WorkingSet::default()).collect();
         Self {
             views,
             steps,
-            org_by_hour,
             interner: Interner::default(),
             combos: Combos::default(),
-            batch: Deltas::default(),
+            pending: Deltas::default(),
+            credits: HashMap::default(),
             deltas,
             sets,
             contents: ContentSet::default(),
@@ -164,8 +158,9 @@ impl Fold {
             None => None,
         };
         let combo = self.combos.find(&event.org_id, &values, &mut self.interner);
-        let tally = self.batch.tally((combo, event.occurred_at.hour()));
+        let tally = self.pending.tally((combo, event.occurred_at.hour()));
         count_usage(tally, event);
+        *self.credits.entry((org, event.occurred_at.hour())).or_default() += event.credits.into();
         if let Some(used) = used {
             if used.first {
                 tally.add(Field::CONTENTS, 1);
@@ -184,94 +179,114 @@ impl Fold {
     fn add_adjustment(&mut self, event: &UsageAdjusted<'_>) -> Symbol {
         let values = std::array::from_fn(|dimension| event.dims.0[dimension].as_deref());
         let combo = self.combos.find(&event.org_id, &values, &mut self.interner);
-        let tally = self.batch.tally((combo, event.occurred_at.hour()));
+        let tally = self.pending.tally((combo, event.occurred_at.hour()));
         tally.add(Field::CREDITS, event.credits.micros().into());
         tally.add(Field::EVENTS, event.events.into());
         tally.add(Field::ADJUSTMENTS, 1);
-        self.combos.get(combo).org
+        let org = self.combos.get(combo).org;
+        *self.credits.entry((org, event.occurred_at.hour())).or_default() += event.credits.into();
+        org
     }
 
     fn recount(&mut self, org: &str, recounts: impl IntoIterator<Item = Recount>) {
         for Recount { hour, values, tally } in recounts {
             let values: [Option<&str>; Dimension::COUNT] = std::array::from_fn(|place| values[place].as_deref());
             let combo = self.combos.find(org, &values, &mut self.interner);
-            self.batch.tally((combo, hour)).merge(&tally);
+            self.pending.tally((combo, hour)).merge(&tally);
         }
     }
 
-    /// Brings the batch into the rows of every view.
+    /// Brings all that was added since the last time into the rows of every view. Rows are only looked at once they
+    /// are persisted, so this is done once a flush: the more was added, the more of it falls together.
     ///
     /// # Errors
     /// When a stored row cannot be read: the working set is half changed then and must be thrown away.
     pub fn settle<R: Rows>(&mut self, rows: &R) -> Result<(), R::Error> {
-        for step in &self.steps {
-            let parent = step.parents.iter().copied().min_by_key(|&parent| self.deltas[parent].len());
-            let mut own = std::mem::take(&mut self.deltas[step.view]);
-            let view = &self.views[step.view];
-            let set = &mut self.sets[step.view];
-            let (interner, views) = (&self.interner, &self.views);
-            let load = |id: RowId| rows.row(&row_key(step.view, view, id, interner));
-            let mut take = |id: RowId, tally: &Tally| -> Result<(), R::Error> {
-                if step.feeds {
-                    own.tally(id).merge(tally);
-                    return Ok(());
-                }
-                set.add(id, tally, || load(id))
-            };
-            match parent {
-                Some(parent) => {
-                    for (id, tally) in self.deltas[parent].iter() {
-                        take(narrow(&views[parent], view, id), tally)?;
-                    }
-                }
-                None => {
-                    for ((combo, hour), tally) in self.batch.iter() {
-                        take(project(view, self.combos.get(combo), hour), tally)?;
+        self.settle_combinations(rows)?;
+        for place in 0..self.steps.len() {
+            let step = &self.steps[place];
+            let fewest = step.parents.iter().copied().min_by_key(|&parent| self.deltas[parent].len());
+            let (number, feeds) = (step.view, step.feeds);
+            let mut own = std::mem::take(&mut self.deltas[number]);
+            let (views, interner) = (&self.views, &self.interner);
+            let load = |id: RowId| rows.row(&row_key(number, &views[number], id, interner));
+            let set = &mut self.sets[number];
+            if let Some(parent) = fewest {
+                for (id, tally) in self.deltas[parent].iter() {
+                    let id = narrow(&views[parent], &views[number], id);
+                    if feeds {
+                        own.tally(id).merge(tally);
+                    } else {
+                        set.add(id, tally, || load(id))?;
                     }
                 }
             }
             for (id, tally) in own.iter() {
                 set.add(id, tally, || load(id))?;
             }
-            self.deltas[step.view] = own;
+            self.deltas[number] = own;
+        }
+        self.pending.clear();
+        self.deltas.iter_mut().for_each(Deltas::clear);
+        Ok(())
+    }
+
+    /// Feeds the views that only combinations can feed: each combination's tally is fetched once for all of them.
+    fn settle_combinations<R: Rows>(&mut self, rows: &R) -> Result<(), R::Error> {
+        let Self { views, steps, deltas, sets, interner, combos, pending, .. } = self;
+        let fed: Vec<&Step> = steps.iter().filter(|step| step.parents.is_empty()).collect();
+        for ((combo, hour), tally) in pending.iter() {
+            let combo = combos.get(combo);
+            for step in &fed {
+                let view = &views[step.view];
+                let id = project(view, combo, hour);
+                if step.feeds {
+                    deltas[step.view].tally(id).merge(tally);
+                } else {
+                    sets[step.view].add(id, tally, || rows.row(&row_key(step.view, view, id, interner)))?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// What the settled batch added to each org and hour.
+    /// What the running batch added to each org and hour.
     pub fn org_deltas(&self) -> impl Iterator<Item = OrgDelta<'_>> {
-        self.deltas[self.org_by_hour].iter().map(|(id, tally)| OrgDelta {
-            symbol: id.org,
-            org: self.interner.text(id.org).expect("a row has an org"),
-            hour: Hour(id.bucket),
-            credits: tally.credits(),
+        self.credits.iter().map(|(&(symbol, hour), &credits)| OrgDelta {
+            symbol,
+            org: self.interner.text(symbol).expect("an event has an org"),
+            hour,
+            credits,
         })
     }
 
-    /// What the settled batch added to each product and model, absent as `None`; for metrics.
+    /// What was added to each product and model since the last `settle`, absent as `None`; for metrics.
     pub fn product_model_deltas(&self) -> impl Iterator<Item = (Option<&str>, Option<&str>, &Tally)> {
-        self.batch.iter().map(|((combo, _), tally)| {
+        self.pending.iter().map(|((combo, _), tally)| {
             let values = &self.combos.get(combo).values;
             let text = |dimension: Dimension| self.interner.text(values[dimension.index()]);
             (text(Dimension::Product), text(Dimension::Model), tally)
         })
     }
 
-    /// Ends the settled batch: its deltas are forgotten, the rows stay.
+    /// Ends the running batch: what it added to orgs is forgotten, what it added to rows stays.
     pub fn end_batch(&mut self) {
-        self.batch.clear();
-        self.deltas.iter_mut().for_each(Deltas::clear);
+        self.credits.clear();
     }
 
     /// Hands every changed row to `row` and every changed content row to `content`.
     ///
     /// # Errors
     /// Those of the callbacks.
+    ///
+    /// # Panics
+    /// When something was added and not settled: it would be missing.
     pub fn dirty<E>(
         &self,
         mut row: impl FnMut(&RowKey<'_>, &Tally) -> Result<(), E>,
         content: impl FnMut(&ContentKey<'_>, &Content) -> Result<(), E>,
     ) -> Result<(), E> {
+        assert!(self.pending.is_empty(), "rows are handed over only when all is settled");
         for (number, (view, set)) in self.views.iter().zip(&self.sets).enumerate() {
             for (id, tally) in set.dirty() {
                 row(&row_key(number, view, id, &self.interner), tally)?;
@@ -283,7 +298,8 @@ impl Fold {
     /// How many rows changed since the last flush.
     #[must_use]
     pub fn dirty_len(&self) -> usize {
-        self.sets.iter().map(WorkingSet::dirty_len).sum::<usize>() + self.contents.dirty_len()
+        let rows: usize = self.sets.iter().map(WorkingSet::dirty_len).sum();
+        rows + self.pending.len() + self.contents.dirty_len()
     }
 
     /// Takes all rows as flushed, and forgets them when they hold more than `heap_bytes_max` bytes (Law 6).

@@ -1,6 +1,6 @@
 //! A tally: the counts and sums of one row, all integers.
 //!
-//! A tally is sparse: a mask of the fields that any of its events touched, and one `i128` for each. Most events
+//! A tally is sparse: a mask of the fields that any of its events touched, and one number for each. Most events
 //! touch ten of the hundred fields, and adding two tallies of the same shape is one loop of additions.
 //! Addition is associative and commutative, so any batching gives the same row (Law 2).
 
@@ -131,18 +131,17 @@ impl Field {
         self.0
     }
 
-    /// The lowest field of a mask that is not empty.
-    #[expect(clippy::cast_possible_truncation, reason = "a mask has 128 bits")]
-    const fn lowest(mask: u128) -> Self {
-        Self(mask.trailing_zeros() as u8)
-    }
-
     /// The field of a latency bucket, 0..64.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "asserted to be below 64")]
     pub const fn latency_bucket(bucket: usize) -> Self {
         assert!(bucket < histogram::BUCKETS, "a latency bucket is below 64");
         Self(Self::LATENCY_BUCKET_0 + bucket as u8)
+    }
+
+    /// The number of its latency bucket, `None` for a plain field.
+    const fn bucket(self) -> Option<u8> {
+        self.0.checked_sub(Self::LATENCY_BUCKET_0)
     }
 
     /// The fields of attempt `attempt` (1 and up): its events and its credits.
@@ -172,6 +171,11 @@ impl Field {
         matches!(self.0, 0 | 4 | 6 | 8 | 22 | 28..=32 | 38..=42)
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "below 64")]
+    const fn of(bit: u64) -> Self {
+        Self(bit.trailing_zeros() as u8)
+    }
+
     const fn merge(self, left: i128, right: i128) -> i128 {
         match self {
             Self::MULTIPLIER_MIN => {
@@ -193,50 +197,73 @@ impl Field {
     }
 }
 
-const EXTREMES: u128 = 1 << Field::MULTIPLIER_MIN.0 | 1 << Field::MULTIPLIER_MAX.0;
+const EXTREMES: u64 = 1 << Field::MULTIPLIER_MIN.0 | 1 << Field::MULTIPLIER_MAX.0;
 
 /// Counts and sums of one row.
+///
+/// The plain fields and the latency buckets stand apart: rows of one kind of event then have the same plain mask, and
+/// adding one to another is a loop of additions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    mask: u128,
+    /// The touched plain fields.
+    mask: u64,
+    /// One value for each bit of the mask.
     values: Vec<i128>,
+    /// The touched latency buckets by number: a count of events, which no log is long enough to overflow.
+    latencies: Vec<(u8, i64)>,
 }
 
 impl Tally {
     /// A tally of nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { mask: 0, values: Vec::new() }
+        Self { mask: 0, values: Vec::new(), latencies: Vec::new() }
     }
 
     /// A tally of the fields in `mask` (bit n is field number n) with one value for each, by field number; `None`
-    /// when their counts differ.
+    /// when their counts differ or a latency bucket's value is no count.
     #[must_use]
-    pub fn from_parts(mask: u128, values: Vec<i128>) -> Option<Self> {
-        (mask.count_ones() as usize == values.len()).then_some(Self { mask, values })
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of the mask")]
+    pub fn from_parts(mask: u128, mut values: Vec<i128>) -> Option<Self> {
+        let (plain, mut buckets) = (mask as u64, (mask >> 64) as u64);
+        if mask.count_ones() as usize != values.len() {
+            return None;
+        }
+        let mut latencies = Vec::with_capacity(buckets.count_ones() as usize);
+        for count in values.split_off(plain.count_ones() as usize) {
+            latencies.push((buckets.trailing_zeros() as u8, i64::try_from(count).ok()?));
+            buckets &= buckets - 1;
+        }
+        Some(Self { mask: plain, values, latencies })
     }
 
     /// The touched fields: bit n is field number n.
     #[must_use]
-    pub const fn mask(&self) -> u128 {
-        self.mask
+    pub fn mask(&self) -> u128 {
+        let buckets = self.latencies.iter().fold(0_u64, |mask, (bucket, _)| mask | 1 << bucket);
+        u128::from(self.mask) | u128::from(buckets) << 64
     }
 
     /// Whether nothing was ever added.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.mask == 0
+        self.mask == 0 && self.latencies.is_empty()
     }
 
     /// Forgets all, keeping the memory for the next use.
     pub fn clear(&mut self) {
         self.mask = 0;
         self.values.clear();
+        self.latencies.clear();
     }
 
     /// The value of a field; `None` where no event touched it.
     #[must_use]
     pub fn get(&self, field: Field) -> Option<i128> {
+        if let Some(bucket) = field.bucket() {
+            let (_, count) = self.latencies.iter().find(|(found, _)| *found == bucket)?;
+            return Some((*count).into());
+        }
         (self.mask >> field.0 & 1 == 1).then(|| self.values[self.place(field)])
     }
 
@@ -253,7 +280,14 @@ impl Tally {
     }
 
     /// Adds `value` to a field (or lets a least or greatest field see it).
+    ///
+    /// # Panics
+    /// When a latency bucket counts more than 2^63 events.
     pub fn add(&mut self, field: Field, value: i128) {
+        if let Some(bucket) = field.bucket() {
+            self.add_latency(bucket, i64::try_from(value).expect("a count of events"));
+            return;
+        }
         let place = self.place(field);
         if self.mask >> field.0 & 1 == 1 {
             self.values[place] = field.merge(self.values[place], value);
@@ -263,47 +297,79 @@ impl Tally {
         }
     }
 
+    fn add_latency(&mut self, bucket: u8, count: i64) {
+        match self.latencies.iter().position(|(found, _)| *found >= bucket) {
+            Some(place) if self.latencies[place].0 == bucket => self.latencies[place].1 += count,
+            Some(place) => self.latencies.insert(place, (bucket, count)),
+            None => self.latencies.push((bucket, count)),
+        }
+    }
+
     /// Adds all of `other`.
     pub fn merge(&mut self, other: &Self) {
         if self.mask == 0 {
             self.mask = other.mask;
             self.values.clone_from(&other.values);
-        } else if self.mask == other.mask && self.mask & EXTREMES == 0 {
-            for (left, right) in self.values.iter_mut().zip(&other.values) {
-                *left += right;
-            }
+        } else if self.mask == other.mask {
+            self.merge_same(other);
         } else if other.mask & !self.mask == 0 {
-            let (mut mask, mut place) = (self.mask, 0);
-            let mut right = other.values.iter();
-            while mask != 0 {
-                let field = Field::lowest(mask);
-                if other.mask >> field.0 & 1 == 1 {
-                    let right = right.next().expect("one value for each bit of the mask");
-                    self.values[place] = field.merge(self.values[place], *right);
-                }
-                place += 1;
-                mask &= mask - 1;
-            }
+            self.merge_part(other);
         } else {
             self.merge_wider(other);
+        }
+        for &(bucket, count) in &other.latencies {
+            self.add_latency(bucket, count);
+        }
+    }
+
+    /// The usual case: both hold the same fields.
+    fn merge_same(&mut self, other: &Self) {
+        let extremes = [Field::MULTIPLIER_MIN, Field::MULTIPLIER_MAX];
+        let kept = (self.mask & EXTREMES != 0).then(|| {
+            extremes
+                .map(|field| self.get(field).map(|left| (self.place(field), field.merge(left, other.sum(field)))))
+        });
+        for (left, right) in self.values.iter_mut().zip(&other.values) {
+            *left += right;
+        }
+        for (place, value) in kept.into_iter().flatten().flatten() {
+            self.values[place] = value;
+        }
+    }
+
+    /// All that `other` holds is held here too: walks both masks at once.
+    fn merge_part(&mut self, other: &Self) {
+        let (mut mask, mut wanted) = (self.mask, other.mask);
+        let mut right = other.values.iter();
+        for left in &mut self.values {
+            let bit = mask & mask.wrapping_neg();
+            if wanted & bit != 0 {
+                let right = *right.next().expect("one value for each bit of the mask");
+                *left = if bit & EXTREMES == 0 { *left + right } else { Field::of(bit).merge(*left, right) };
+                wanted ^= bit;
+                if wanted == 0 {
+                    return;
+                }
+            }
+            mask ^= bit;
         }
     }
 
     fn merge_wider(&mut self, other: &Self) {
-        let mut merged = Vec::with_capacity((self.mask | other.mask).count_ones() as usize);
-        let (mut left, mut right) = (self.values.iter(), other.values.iter());
         let mut mask = self.mask | other.mask;
+        let mut merged = Vec::with_capacity(mask.count_ones() as usize);
+        let (mut left, mut right) = (self.values.iter(), other.values.iter());
         while mask != 0 {
-            let field = Field::lowest(mask);
-            let next = |of: u128, values: &mut std::slice::Iter<'_, i128>| {
-                (of >> field.0 & 1 == 1).then(|| *values.next().expect("one value for each bit of the mask"))
+            let bit = mask & mask.wrapping_neg();
+            let next = |of: u64, values: &mut std::slice::Iter<'_, i128>| {
+                (of & bit != 0).then(|| *values.next().expect("one value for each bit of the mask"))
             };
             merged.push(match (next(self.mask, &mut left), next(other.mask, &mut right)) {
-                (Some(left), Some(right)) => field.merge(left, right),
+                (Some(left), Some(right)) => Field::of(bit).merge(left, right),
                 (Some(value), None) | (None, Some(value)) => value,
                 (None, None) => unreachable!("the field is in one of the masks"),
             });
-            mask &= mask - 1;
+            mask ^= bit;
         }
         self.mask |= other.mask;
         self.values = merged;
@@ -312,17 +378,19 @@ impl Tally {
     /// Every touched field and its value, by field number.
     pub fn iter(&self) -> impl Iterator<Item = (Field, i128)> {
         let mut mask = self.mask;
-        self.values.iter().map(move |value| {
-            let field = Field::lowest(mask);
+        let plain = self.values.iter().map(move |value| {
+            let field = Field::of(mask);
             mask &= mask - 1;
             (field, *value)
-        })
+        });
+        let latencies = self.latencies.iter();
+        plain.chain(latencies.map(|&(bucket, count)| (Field::latency_bucket(bucket.into()), count.into())))
     }
 
     /// Bytes that this tally holds on the heap.
     #[must_use]
     pub const fn heap_bytes(&self) -> usize {
-        self.values.capacity() * size_of::<i128>()
+        self.values.capacity() * size_of::<i128>() + self.latencies.capacity() * size_of::<(u8, i64)>()
     }
 
     fn place(&self, field: Field) -> usize {

@@ -1,5 +1,5 @@
-//! Makes the topics, and says how those that exist differ from what they must be. Never changes a topic: what a person has set up
-//! is for a person to change.
+//! Makes the topics, and says how those that exist differ from what they must be. Never changes a topic: what a
+//! person has set up is for a person to change.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,7 +51,8 @@ pub struct TopicProblem {
 }
 
 impl TopicProblem {
-    /// Whether `kafka.accept_topic_settings` lets it pass: a setting that differs, never a missing topic or another partition count.
+    /// Whether `kafka.accept_topic_settings` lets it pass: a setting that differs, never a missing topic or
+    /// another partition count.
     #[must_use]
     pub fn is_acceptable(&self) -> bool {
         !matches!(self.setting.as_str(), "topic" | "partitions")

@@ -1,6 +1,6 @@
-//! Thousands of records in one call: `rd_kafka_consume_batch_queue`, which rust-rdkafka does not wrap, on a queue of our own to
-//! which the queues of single partitions are forwarded. The only unsafe code of the project; it never touches the consumer's own
-//! queue, where rebalances and errors stand. Next to read: `source`.
+//! Thousands of records in one call: `rd_kafka_consume_batch_queue`, which rust-rdkafka does not wrap, on a queue
+//! of our own to which the queues of single partitions are forwarded. The only unsafe code of the project; it
+//! never touches the consumer's own queue, where rebalances and errors stand. Next to read: `source`.
 #![allow(unsafe_code, reason = "librdkafka's batch consume has no safe wrapper, and is 2.3 times as fast as poll")]
 
 use std::collections::HashMap;
@@ -30,7 +30,8 @@ pub struct Batch {
 /// One message of librdkafka's, owned: freed when dropped.
 struct Message(NonNull<sys::rd_kafka_message_t>);
 
-// SAFETY: a consumed message belongs to whoever took it off the queue; librdkafka lets any thread read and destroy it.
+// SAFETY: a consumed message belongs to whoever took it off the queue; librdkafka lets any thread read and destroy
+// it.
 unsafe impl Send for Message {}
 
 impl Drop for Message {
@@ -63,8 +64,8 @@ impl Message {
 
     fn headers(&self) -> Vec<Header> {
         let mut list = ptr::null_mut();
-        // SAFETY: on success `list` borrows from the message. Parsing writes to the message's own cache, behind the pointer that
-        // only this owner has.
+        // SAFETY: on success `list` borrows from the message. Parsing writes to the message's own cache, behind
+        // the pointer that only this owner has.
         let found = unsafe { sys::rd_kafka_message_headers(self.0.as_ptr(), &raw mut list) };
         let mut headers = Vec::new();
         if found != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
@@ -138,7 +139,8 @@ pub(super) struct BatchQueue {
     consumer: Arc<StatefulConsumer>,
 }
 
-// SAFETY: librdkafka's queues may be used by any thread; the pointers in `taken` are null or stale between two calls.
+// SAFETY: librdkafka's queues may be used by any thread; the pointers in `taken` are null or stale between two
+// calls.
 unsafe impl Send for BatchQueue {}
 
 unsafe extern "C" fn ring(_: *mut RDKafka, wake: *mut c_void) {
@@ -150,7 +152,8 @@ impl BatchQueue {
     /// An empty queue of `consumer` that gives at most `records_max` at once and rings when it stops being empty.
     pub(super) fn new(consumer: &Arc<StatefulConsumer>, records_max: usize) -> Self {
         let wake = Arc::clone(&consumer.context().wake);
-        // SAFETY: the client is alive, and is kept so by `consumer`. Creating a queue cannot fail but by running out of memory.
+        // SAFETY: the client is alive, and is kept so by `consumer`. Creating a queue cannot fail but by running
+        // out of memory.
         let queue = unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) };
         let queue = NonNull::new(queue).expect("librdkafka aborts when it has no memory for a queue");
         // SAFETY: `wake` outlives the callback, see `drop`.
@@ -167,9 +170,9 @@ impl BatchQueue {
         }
     }
 
-    /// Leads a partition's records here. To be called before the partition is assigned, so that none goes to the consumer's own
-    /// queue, and again after: letting go of a partition ends the forwarding, and does so only while the next assignment
-    /// is on its way. What has arrived in between comes along.
+    /// Leads a partition's records here. To be called before the partition is assigned, so that none goes to the
+    /// consumer's own queue, and again after: letting go of a partition ends the forwarding, and does so only
+    /// while the next assignment is on its way. What has arrived in between comes along.
     pub(super) fn forward(&mut self, topic: &str, partition: i32) {
         let key = (topic.to_owned(), partition);
         if !self.forwarded.contains_key(&key) {
@@ -201,12 +204,14 @@ impl BatchQueue {
         unsafe { sys::rd_kafka_queue_length(self.queue.as_ptr()) == 0 }
     }
 
-    /// Takes what is there, without waiting; records that `wanted` refuses are dropped, faults are told to `fault`.
+    /// Takes what is there, without waiting; records that `wanted` refuses are dropped, faults are told to
+    /// `fault`.
     pub(super) fn take(&mut self, wanted: impl Fn(&Record<'_>) -> bool, mut fault: impl FnMut(Fault)) -> Batch {
         let mut messages = Vec::new();
         let mut ends = Vec::new();
         if !self.is_empty() {
-            // SAFETY: a live queue and an array of the told length; the first `count` entries are then ours to free.
+            // SAFETY: a live queue and an array of the told length; the first `count` entries are then ours to
+            // free.
             let count = unsafe {
                 sys::rd_kafka_consume_batch_queue(
                     self.queue.as_ptr(),
@@ -248,8 +253,8 @@ impl BatchQueue {
 
 impl Drop for BatchQueue {
     fn drop(&mut self) {
-        // SAFETY: every pointer is a live reference of ours, destroyed once, here. Without the forwarding no record comes any more;
-        // without the callback nobody has the pointer to `wake`.
+        // SAFETY: every pointer is a live reference of ours, destroyed once, here. Without the forwarding no
+        // record comes any more; without the callback nobody has the pointer to `wake`.
         unsafe {
             for source in self.forwarded.values() {
                 sys::rd_kafka_queue_forward(source.as_ptr(), ptr::null_mut());

@@ -1,5 +1,6 @@
-//! What every librdkafka client of this room shares: where its log lines go, and for consumers the rebalances that wait for an
-//! answer, the offsets that statistics tell, and a way to sleep until something arrives. Decides nothing.
+//! What every librdkafka client of this room shares: where its log lines go, and for consumers the rebalances that
+//! wait for an answer, the offsets that statistics tell, and a way to sleep until something arrives. Decides
+//! nothing.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,8 @@ use rdkafka::types::RDKafkaRespErr;
 
 use crate::processor::ports::{LogRange, Rebalance};
 
-/// The lock's value, also when a thread panicked while it held it: every value here is whole between two statements.
+/// The lock's value, also when a thread panicked while it held it: every value here is whole between two
+/// statements.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -128,8 +130,8 @@ impl ClientContext for ConsumerState {
 }
 
 impl ConsumerContext for ConsumerState {
-    /// Law 5: a rebalance is answered by the worker when it has recovered or let go, not in the callback. librdkafka waits with
-    /// everything paused, keeps the membership alive, and so does the group.
+    /// Law 5: a rebalance is answered by the worker when it has recovered or let go, not in the callback.
+    /// librdkafka waits with everything paused, keeps the membership alive, and so does the group.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let mut partitions: Vec<i32> =
             list.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect();

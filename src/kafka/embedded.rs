@@ -1,6 +1,7 @@
-//! librdkafka's mock broker, in process but on a real port: what `tallyman dev` runs on. It serves groups, producers and
-//! consumers; it keeps transactional offsets in no log, takes every transaction for committed at once, knows no topic settings, and
-//! forgets what is older than 5 MiB a partition. So it proves nothing: tests of guarantees run on a real broker.
+//! librdkafka's mock broker, in process but on a real port: what `tallyman dev` runs on. It serves groups,
+//! producers and consumers; it keeps transactional offsets in no log, takes every transaction for committed at
+//! once, knows no topic settings, and forgets what is older than 5 MiB a partition. So it proves nothing: tests of
+//! guarantees run on a real broker.
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;

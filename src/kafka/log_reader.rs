@@ -1,6 +1,7 @@
 //! Reads whole topics from their start to their present end: auditors, tests, and the raw drain that benches measure the processor
-//! against. Next to read: `reader`.
+//! against; or goes on with what comes, for `tallyman dev`. Next to read: `reader`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
@@ -15,8 +16,8 @@ use crate::processor::ports::{Header, Record, RecordBatch as _};
 /// How long the cluster may give nothing before the end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Reads `topic` to its present end, committed records only, and gives each with its headers: a partition's in offset order,
-/// partitions interleaved.
+/// Reads `topic` to its present end, committed records only, and gives each with its headers: a partition's in
+/// offset order, partitions interleaved.
 ///
 /// # Errors
 /// When the topic does not exist or its end is not reached.
@@ -32,6 +33,33 @@ pub fn read_topic(
             each(&batch.get(index), &batch.headers(index));
         }
     })
+}
+
+/// Reads `topic` from its start and goes on with what comes, committed records only, until `stop` is set.
+///
+/// # Errors
+/// When the topic does not exist or a partition cannot be read.
+pub fn follow(
+    settings: &KafkaSettings,
+    topic: &str,
+    stop: &AtomicBool,
+    mut each: impl FnMut(&Record<'_>),
+) -> Result<(), Error> {
+    let mut reader = Reader::new(settings, "tallyman-follow", Isolation::Committed)?;
+    let from: Vec<_> =
+        partitions(settings, &reader, topic)?.into_iter().map(|number| (number, Offset::Beginning)).collect();
+    reader.start(topic, &from)?;
+    while !stop.load(Ordering::Relaxed) {
+        let step = reader.step(Instant::now() + Duration::from_millis(200));
+        for index in 0..step.batch.len() {
+            each(&step.batch.get(index));
+        }
+        if let Some(fault) = step.fault {
+            return Err(reader.fault(topic, fault));
+        }
+    }
+    reader.stop();
+    Ok(())
 }
 
 /// What a drain took.
@@ -66,18 +94,23 @@ pub fn drain(settings: &KafkaSettings, topic: &str) -> Result<Drained, Error> {
 
 /// The partitions of `topic` that hold anything, each with its first offset and its end.
 fn whole(settings: &KafkaSettings, reader: &Reader, topic: &str) -> Result<Vec<(i32, Offset, i64)>, Error> {
+    let mut from = Vec::new();
+    for partition in partitions(settings, reader, topic)? {
+        let (low, end) = reader.watermarks(topic, partition, PATIENCE)?;
+        if low < end {
+            from.push((partition, Offset::Offset(low), end));
+        }
+    }
+    Ok(from)
+}
+
+/// The partitions of `topic`.
+fn partitions(settings: &KafkaSettings, reader: &Reader, topic: &str) -> Result<Vec<i32>, Error> {
     let metadata = reader
         .consumer()
         .fetch_metadata(Some(topic), PATIENCE)
         .map_err(|error| settings.cluster_error(format!("topic {topic} cannot be looked up"), &error))?;
     let found = metadata.topics().iter().find(|found| found.name() == topic && !found.partitions().is_empty());
     let found = found.ok_or_else(|| Error::NoTopic(topic.into()))?;
-    let mut from = Vec::new();
-    for partition in found.partitions() {
-        let (low, end) = reader.watermarks(topic, partition.id(), PATIENCE)?;
-        if low < end {
-            from.push((partition.id(), Offset::Offset(low), end));
-        }
-    }
-    Ok(from)
+    Ok(found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect())
 }

@@ -1,7 +1,9 @@
-//! The worker's ports on a real Kafka, and what else of Tallyman speaks to one: the only room that imports rdkafka.
+//! The worker's ports on a real Kafka, and what else of Tallyman speaks to one: the only room that imports
+//! rdkafka.
 //!
-//! A record's way: [`source`] takes batches off librdkafka's queues ([`batch`]), the processor folds them, [`sink`] publishes
-//! what they cause in one transaction. The room moves bytes; it decodes nothing and decides nothing. Next to read: `source`.
+//! A record's way: [`source`] takes batches off librdkafka's queues ([`batch`]), the processor folds them,
+//! [`sink`] publishes what they cause in one transaction. The room moves bytes; it decodes nothing and decides
+//! nothing. Next to read: `source`.
 
 mod admin;
 mod batch;
@@ -18,7 +20,7 @@ mod source;
 pub use admin::{ClusterInfo, TopicOutcome, TopicProblem, TopicReport, check_topics, cluster_info, create_topics};
 pub use batch::Batch;
 pub use embedded::{Embedded, RETAINED_BYTES};
-pub use log_reader::{Drained, drain, read_topic};
+pub use log_reader::{Drained, drain, follow, read_topic};
 pub use offsets::OffsetKeeper;
 pub use producer::{Producer, Sent};
 pub use rdkafka::consumer::ConsumerGroupMetadata as Membership;

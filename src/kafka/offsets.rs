@@ -1,4 +1,5 @@
-//! Where O* is kept: by the broker, or in process for `tallyman dev`, whose embedded broker forgets transactional offsets.
+//! Where O* is kept: by the broker, or in process for `tallyman dev`, whose embedded broker forgets transactional
+//! offsets.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

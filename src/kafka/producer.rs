@@ -1,5 +1,5 @@
-//! A plain idempotent producer: `tallyman produce`, `policy apply`, and load in tests and benches. Not the worker's, which is
-//! transactional: `sink`.
+//! A plain idempotent producer: `tallyman produce`, `policy apply`, and load in tests and benches. Not the
+//! worker's, which is transactional: `sink`.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,5 @@
-//! A consumer that belongs to no group and reads given partitions from given offsets to their end: the control partition, single
-//! records, whole topics. It never commits and never waits without a bound.
+//! A consumer that belongs to no group and reads given partitions from given offsets to their end: the control
+//! partition, single records, whole topics. It never commits and never waits without a bound.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,7 +46,8 @@ impl Reader {
         Ok(Self { queue: BatchQueue::new(&consumer, BATCH_RECORDS), consumer, settings: settings.clone() })
     }
 
-    /// Starts reading these partitions of `topic`, and nothing else, from these offsets. To be stopped before the next start.
+    /// Starts reading these partitions of `topic`, and nothing else, from these offsets. To be stopped before the
+    /// next start.
     pub(super) fn start(&mut self, topic: &str, from: &[(i32, Offset)]) -> Result<(), Error> {
         let mut list = TopicPartitionList::new();
         for &(partition, offset) in from {
@@ -85,8 +86,8 @@ impl Reader {
         }
     }
 
-    /// Reads `from` until each partition's position has reached the end told beside it; gives up when nothing comes for
-    /// `patience`.
+    /// Reads `from` until each partition's position has reached the end told beside it; gives up when nothing
+    /// comes for `patience`.
     pub(super) fn read_to(
         &mut self,
         topic: &str,

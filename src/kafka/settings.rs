@@ -1,5 +1,5 @@
-//! What this room needs to know to reach a cluster, and librdkafka's configuration made of it. Secrets pass through to
-//! librdkafka and appear in no message. Next to read: `client`.
+//! What this room needs to know to reach a cluster, and librdkafka's configuration made of it. Secrets pass
+//! through to librdkafka and appear in no message. Next to read: `client`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,8 +10,8 @@ use rdkafka::error::KafkaError;
 use super::Error;
 use crate::processor::ports::OutputTopic;
 
-/// The greatest record that a producer of Tallyman's sends: twice the broker's own default and some, so that what could be read
-/// can be forwarded and dead-lettered with its headers.
+/// The greatest record that a producer of Tallyman's sends: twice the broker's own default and some, so that what
+/// could be read can be forwarded and dead-lettered with its headers.
 const MESSAGE_BYTES_MAX: &str = "4194304";
 
 /// Settings of librdkafka that belong to Tallyman, and what another value would break.
@@ -144,7 +144,8 @@ fn is_secret(key: &str) -> bool {
 }
 
 impl KafkaSettings {
-    /// Checks the librdkafka settings: none that the laws need to own, all known to librdkafka with values it takes.
+    /// Checks the librdkafka settings: none that the laws need to own, all known to librdkafka with values it
+    /// takes.
     ///
     /// # Errors
     /// [`Error::ReservedKey`] for the first reserved one, [`Error::Settings`] for what librdkafka refuses.
@@ -165,6 +166,8 @@ impl KafkaSettings {
         for (key, value) in &self.client {
             config.set(key, value);
         }
+        // A broker that is back is found again within a second.
+        self.unless_given(&mut config, &[("reconnect.backoff.ms", "50"), ("reconnect.backoff.max.ms", "1000")]);
         config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", client_id);
         config
     }
@@ -183,7 +186,8 @@ impl KafkaSettings {
         self.base(client_id)
     }
 
-    /// A consumer. Queues are small enough to bound memory (Law 6) and back-off is short enough not to add to latency.
+    /// A consumer. Queues are small enough to bound memory (Law 6) and back-off is short enough not to add to
+    /// latency.
     pub(super) fn consumer(&self, client_id: &str, isolation: Isolation) -> ClientConfig {
         let mut config = self.base(client_id);
         self.unless_given(

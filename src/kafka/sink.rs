@@ -1,5 +1,6 @@
-//! The log as a worker writes it: one transactional producer that publishes outputs and the input offsets that caused them in one
-//! transaction (Law 3). It tells what became of each transaction and never guesses. Next to read: `processor`'s worker.
+//! The log as a worker writes it: one transactional producer that publishes outputs and the input offsets that
+//! caused them in one transaction (Law 3). It tells what became of each transaction and never guesses. Next to
+//! read: `processor`'s worker.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -112,8 +113,8 @@ impl KafkaSink {
             element.set_offset(Offset::Offset(commit.offset))?;
             element.set_metadata(&commit.metadata);
         }
-        // Offsets first: while the broker still writes the former commit's markers, librdkafka tries this again after
-        // retry.backoff.ms, but an output's partition only after 20 ms.
+        // Offsets first: while the broker still writes the former commit's markers, librdkafka tries this again
+        // after retry.backoff.ms, but an output's partition only after 20 ms.
         retried(Instant::now() + STEP, |left| producer.send_offsets_to_transaction(&list, membership, left))?;
         outputs.iter().try_for_each(|output| self.send(producer, output))
     }
@@ -183,7 +184,8 @@ fn settle(producer: &BaseProducer<SinkContext>, deadline: Instant) {
     }
 }
 
-/// The commit itself. rust-rdkafka's flush polls in steps of 100 ms, so what is on its way is waited for in short ones first.
+/// The commit itself. rust-rdkafka's flush polls in steps of 100 ms, so what is on its way is waited for in short
+/// ones first.
 fn commit(producer: &BaseProducer<SinkContext>) -> Result<(), KafkaError> {
     let deadline = Instant::now() + STEP;
     settle(producer, deadline);

@@ -1,8 +1,9 @@
-//! The log as a worker reads it: one member of the consumer group for usage, and beside it plain readers of policies, decisions and
-//! committed offsets. Rebalances wait for the worker's answer (Law 5); nothing is committed here (Law 3); a log that no longer holds
-//! what was asked for is told, never skipped (Law 8). Next to read: `sink`.
+//! The log as a worker reads it: one member of the consumer group for usage, and beside it plain readers of
+//! policies, decisions and committed offsets. Rebalances wait for the worker's answer (Law 5); nothing is
+//! committed here (Law 3); a log that no longer holds what was asked for is told, never skipped (Law 8). Next to
+//! read: `sink`.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,8 @@ pub struct KafkaSource {
     started: HashSet<i32>,
     /// A rebalance was taken and not answered yet.
     unanswered: bool,
-    fault: Option<Fault>,
+    /// Faults of partitions, by topic, that no poll has told yet.
+    faults: VecDeque<(String, Fault)>,
     policies_reader: Arc<StatefulConsumer>,
     /// Sees committed records: decisions, single usage records.
     committed: Reader,
@@ -56,7 +58,8 @@ pub struct KafkaSource {
 }
 
 impl KafkaSource {
-    /// Joins the group under `client_id` (`<advertise>/<nonce>/<worker>`); a batch has at most `records_max` records.
+    /// Joins the group under `client_id` (`<advertise>/<nonce>/<worker>`); a batch has at most `records_max`
+    /// records.
     ///
     /// # Errors
     /// When the settings are refused, the cluster does not answer, or the usage topic does not exist.
@@ -98,7 +101,7 @@ impl KafkaSource {
             partitions,
             started: HashSet::new(),
             unanswered: false,
-            fault: None,
+            faults: VecDeque::new(),
             policies_reader,
             uncommitted,
             member,
@@ -139,15 +142,26 @@ impl KafkaSource {
         }
     }
 
-    fn take_usage(&mut self) -> Batch {
-        let (started, fault) = (&self.started, &mut self.fault);
-        self.usage.take(|record| started.contains(&record.partition), |found| *fault = Some(found))
+    /// What has arrived of started partitions, of usage or of policies.
+    fn take(&mut self, usage: bool) -> Batch {
+        let topics = &self.settings.topics;
+        let (queue, topic) =
+            if usage { (&mut self.usage, &topics.usage) } else { (&mut self.policies, &topics.policies) };
+        let (started, faults) = (&self.started, &mut self.faults);
+        queue.take(
+            |record| started.contains(&record.partition),
+            |fault| {
+                if started.contains(&fault.partition) {
+                    faults.push_back((topic.clone(), fault));
+                }
+            },
+        )
     }
 
     /// A fault of one partition, once: librdkafka has stopped reading it, the others go on with the next poll.
-    fn told_fault(&mut self, topic: &str) -> Result<(), PortError> {
-        let Some(fault) = self.fault.take() else { return Ok(()) };
-        let error = self.committed.fault(topic, fault);
+    fn told_fault(&mut self) -> Result<(), PortError> {
+        let Some((topic, fault)) = self.faults.pop_front() else { return Ok(()) };
+        let error = self.committed.fault(&topic, fault);
         match fault.code {
             // The log no longer holds what was to be read, or is closed to us (Law 8).
             RDKafkaErrorCode::AutoOffsetReset
@@ -274,11 +288,11 @@ impl Source for KafkaSource {
             if let Some(rebalance) = self.serve_events()? {
                 return Ok(Polled::Rebalance(rebalance));
             }
-            let batch = self.take_usage();
+            let batch = self.take(true);
             if !batch.is_empty() || !batch.ends().is_empty() {
                 return Ok(Polled::Records(batch));
             }
-            self.told_fault(&self.settings.topics.usage.clone())?;
+            self.told_fault()?;
             if !self.policies.is_empty() || !self.member.context().wake.wait_until(deadline) {
                 return Ok(Polled::Records(batch));
             }
@@ -286,16 +300,15 @@ impl Source for KafkaSource {
     }
 
     fn poll_policies(&mut self) -> Result<Batch, PortError> {
-        let (started, fault) = (&self.started, &mut self.fault);
-        let batch = self.policies.take(|record| started.contains(&record.partition), |found| *fault = Some(found));
-        self.told_fault(&self.settings.topics.policies.clone())?;
-        Ok(batch)
+        // A fault is told by the next `poll`, so that no record that came with it is dropped.
+        Ok(self.take(false))
     }
 
     fn accept(&mut self, partitions: &[Accepted]) -> Result<(), PortError> {
         let started: Vec<_> =
             partitions.iter().filter_map(|accepted| Some((accepted.partition, accepted.start?))).collect();
-        // A halted partition stays ours without librdkafka reading it: the group's assignment and the fetched set may differ.
+        // A halted partition stays ours without librdkafka reading it: the group's assignment and the fetched set
+        // may differ.
         self.mend_positions()?;
         self.start(&started)?;
         self.unanswered = false;

@@ -7,8 +7,8 @@ use super::ports::{Header, Output, OutputTopic, Record};
 use crate::domain::reject::Reject;
 
 /// The most bytes of a value in a dead letter; the rest is cut and told by length and hash. The dead-letter topic
-/// takes records of this size and their headers.
-pub const DEAD_LETTER_VALUE_BYTES_MAX: usize = 2 << 20;
+/// takes 2 MiB: room for a key and headers of half a MiB.
+pub const DEAD_LETTER_VALUE_BYTES_MAX: usize = 3 << 19;
 
 /// The dead letter of a record of `topic` (its name): the original key, bytes and headers, its place and the reason.
 #[must_use]

@@ -279,7 +279,7 @@ impl Task {
             self.passed(&record);
         }
         counts.report(telemetry);
-        self.settle(batch, &last_of, decoder, telemetry)?;
+        self.settle(batch, &last_of, decoder)?;
         outcome
     }
 
@@ -348,13 +348,8 @@ impl Task {
         batch: &B,
         last_of: &HashMap<Symbol, usize, foldhash::fast::FixedState>,
         decoder: &mut Decoder,
-        telemetry: &Telemetry,
     ) -> Result<(), TaskError> {
-        self.fold.settle(&self.store)?;
         if self.speaking {
-            for (product, model, tally) in self.fold.product_model_deltas() {
-                telemetry.credits(product.unwrap_or_default(), model, tally.credits());
-            }
             let now = self.instant(self.settings.clock.now());
             let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
             let mut touched = Vec::new();

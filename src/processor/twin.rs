@@ -2,7 +2,7 @@
 //! a test wants one. It keeps Kafka's promises (atomic commits, read_committed, fencing, an open transaction that
 //! holds up stable offsets) and none of its timing.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::time::Timestamp;
@@ -55,12 +55,14 @@ struct State {
     low: BTreeMap<i32, i64>,
     offsets: BTreeMap<i32, Committed>,
     members: BTreeMap<String, Member>,
-    /// Transactional ids with an open transaction.
-    open: BTreeSet<String>,
+    /// Transactional ids with an open transaction, each with how often it held a reader of stable offsets up.
+    open: BTreeMap<String, u32>,
     /// Producers in order of their making; the last one of an id is the only one that may write.
     epochs: BTreeMap<String, u64>,
     /// Calls of the ports so far, and what goes wrong at which of them.
     steps: u64,
+    /// Records handed to consumers so far.
+    delivered: usize,
     faults: BTreeMap<u64, Fault>,
     now: Timestamp,
 }
@@ -68,7 +70,6 @@ struct State {
 #[derive(Default)]
 struct Member {
     rebalances: VecDeque<Rebalance>,
-    owned: BTreeSet<i32>,
 }
 
 /// The shared log; clones are the same.
@@ -111,13 +112,14 @@ impl TwinLog {
         timestamp: Timestamp,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
+        headers: Vec<Header>,
     ) -> i64 {
         let record = TwinRecord {
             offset: 0,
             timestamp,
             key: key.map(<[u8]>::to_vec),
             value: value.map(<[u8]>::to_vec),
-            headers: Vec::new(),
+            headers,
         };
         self.lock().append(topic, partition, record)
     }
@@ -137,6 +139,12 @@ impl TwinLog {
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.lock().steps
+    }
+
+    /// Records handed to consumers so far: a turn that leaves it and the steps alone had nothing to do.
+    #[must_use]
+    pub fn delivered(&self) -> usize {
+        self.lock().delivered
     }
 
     /// Whether a fault is still to come.
@@ -171,7 +179,8 @@ impl TwinLog {
         self.lock().members.entry(client_id.to_owned()).or_default().rebalances.push_back(rebalance);
     }
 
-    /// The member is no longer in the group: its process died and its session is over.
+    /// The member is no longer in the group: its process died and its session is over. If it polls again it joins
+    /// anew and is told that all it owned is lost.
     pub fn gone(&self, client_id: &str) {
         self.lock().members.remove(client_id);
     }

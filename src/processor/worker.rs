@@ -19,7 +19,13 @@ use super::settings::{DECISIONS_PER_TURN_MAX, HEARTBEAT_INTERVAL, UNAVAILABLE_WA
 use super::task::{Task, TaskError};
 
 mod assignment;
+mod faults;
 mod report;
+
+/// A batch of so many records tells that more wait: a flush then waits longer, for more of it falls together.
+const BUSY_BATCH_RECORDS: usize = 2_000;
+/// How much longer.
+const BUSY_FLUSH_FACTOR: u32 = 4;
 
 /// Why a worker ended.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +76,8 @@ pub struct Worker<S, K> {
     /// Set by a failed transaction: all tasks must be recovered before anything else.
     broken: bool,
     flushed_at: Instant,
+    /// The last batch was so large that records wait.
+    is_busy: bool,
     heartbeat_at: Option<Instant>,
     reported_at: Option<Instant>,
 }
@@ -97,6 +105,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             waiting: BTreeMap::new(),
             broken: false,
             flushed_at: Instant::now(),
+            is_busy: false,
             heartbeat_at: None,
             reported_at: None,
         }
@@ -121,15 +130,22 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     pub fn turn(&mut self) -> Result<(), WorkerError> {
         if self.broken {
             self.recover_all()?;
+            if self.broken {
+                // What failed may be published already: nothing is said before that is known.
+                return Ok(());
+            }
         }
         match self.source.poll(self.settings.poll_wait) {
             Ok(Polled::Records(batch)) => self.take(&batch),
             Ok(Polled::Rebalance(rebalance)) => return self.rebalance(rebalance),
             Err(PortError::Retriable(message)) => self.shared.telemetry.transaction_failed("poll", &message),
-            Err(fatal) => return Err(fatal.into()),
+            Err(PortError::Fatal(message)) => return self.log_refused(message),
         }
-        let policies = self.source.poll_policies()?;
-        self.take_policies(&policies);
+        match self.source.poll_policies() {
+            Ok(policies) => self.take_policies(&policies),
+            Err(PortError::Retriable(message)) => self.shared.telemetry.transaction_failed("poll", &message),
+            Err(PortError::Fatal(message)) => return self.log_refused(message),
+        }
         self.resume_waiting();
         self.begin_to_speak();
         self.publish_and_persist();
@@ -141,6 +157,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         if !batch.is_empty() {
             self.shared.telemetry.batch(batch.len());
         }
+        self.is_busy = batch.len() >= BUSY_BATCH_RECORDS;
         let mut held = Vec::new();
         for run in runs(batch) {
             let partition = batch.get(run.start).partition;
@@ -305,9 +322,12 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
 
     fn is_flush_due(&self) -> bool {
         let rows: usize = self.tasks().map(Task::dirty_len).sum();
-        let wanted = self.tasks().any(Task::wants_flush) || rows >= self.settings.flush_rows_max;
+        let full = rows >= self.settings.flush_rows_max;
         let ahead = self.tasks().any(Task::is_ahead_of_store);
-        ahead && (wanted || self.flushed_at.elapsed() >= self.settings.flush_interval)
+        let interval = self.settings.flush_interval * if self.is_busy { BUSY_FLUSH_FACTOR } else { 1 };
+        let due = ahead && (full || self.flushed_at.elapsed() >= interval);
+        // A timer can make orgs wait for a flush when nothing was folded since the last one.
+        due || self.tasks().any(Task::wants_flush)
     }
 
     /// Publishes all proposals in one transaction with the positions they follow from (Law 3); with `positions` also
@@ -376,7 +396,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         for (&partition, slot) in &mut self.slots {
             let Slot::Running(task) = slot else { continue };
             // A task that was not in the transaction (nothing to say, not ahead) stands at its last commit.
-            if task.is_ahead_of_store()
+            if (task.is_ahead_of_store() || task.wants_flush())
                 && task.position() <= task.committed_position()
                 && let Err(error) = task.persist(&self.shared.telemetry)
             {

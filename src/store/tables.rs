@@ -58,6 +58,9 @@ impl Table {
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_write_buffer_size(memory.write_buffer_bytes());
         options.set_max_write_buffer_number(3);
+        // Most rows that are asked for are new, and the write buffer is where that is found out.
+        options.set_memtable_whole_key_filtering(true);
+        options.set_memtable_prefix_bloom_ratio(0.05);
         options.set_level_compaction_dynamic_level_bytes(true);
         if self == Self::Ids {
             // Ids are hashes: they do not compress, they are written once, and they go by the range.

@@ -1,5 +1,6 @@
-//! What tests on real servers share: a Kafka broker and a schema registry that start on free loopback ports and end with the test.
-//! Missing Java or servers fail a test and name `make setup`; nothing is skipped. Next to read: `kafka`.
+//! What tests on real servers share: a Kafka broker and a schema registry that start on free loopback ports and
+//! end with the test. Missing Java or servers fail a test and name `make setup`; nothing is skipped. Next to read:
+//! `kafka`.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod kafka;

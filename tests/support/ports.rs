@@ -1,4 +1,5 @@
-//! A worker's ports in the hands of a test: members that join, take everything from the start, and read what comes.
+//! A worker's ports in the hands of a test: members that join, take everything from the start, and read what
+//! comes.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! A server process that never outlives its test: a small shell holds it, and kills it when the test's end of a pipe closes, be it by
-//! a drop, a panic, an abort or a kill -9. Nothing is ever found by name.
+//! A server process that never outlives its test: a small shell holds it, and kills it when the test's end of a
+//! pipe closes, be it by a drop, a panic, an abort or a kill -9. Nothing is ever found by name.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Runs "$@" with its output in the file $1; tells its pid; at the pipe's end kills it, and removes the directory $2 unless told
-/// to keep it.
+/// Runs "$@" with its output in the file $1; tells its pid; at the pipe's end kills it, and removes the directory
+/// $2 unless told to keep it.
 const HOLDER: &str = r#"
 trap '' INT
 log=$1 dir=$2
@@ -62,7 +62,8 @@ impl Process {
         self.holder.wait().expect("the holder ends");
     }
 
-    /// Waits until `ready` holds; panics with the end of the server's log when the server ends or is not ready in time.
+    /// Waits until `ready` holds; panics with the end of the server's log when the server ends or is not ready in
+    /// time.
     pub fn wait_until(&mut self, what: &str, mut ready: impl FnMut() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(90);
         loop {

@@ -71,7 +71,8 @@ impl Task {
     pub fn decide(&mut self, count_max: usize) {
         let now = self.instant(self.settings.clock.now());
         self.orgs.ring(now);
-        if self.orgs.has_queue() {
+        // A proposal that could not be encoded yet is not what `previous` would say: the queue waits for its commit.
+        if self.changes.is_empty() && self.orgs.has_queue() {
             let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
             let mut changes = self.orgs.decide(count_max, law);
             self.changes.append(&mut changes);
@@ -209,6 +210,12 @@ impl Task {
         let policies_position = self.meta.policies_position.min(self.committed.1);
         let meta = TaskMeta { policies_position, ..self.meta.clone() };
         let started = Instant::now();
+        if self.speaking {
+            for (product, model, tally) in self.fold.product_model_deltas() {
+                telemetry.credits(product.unwrap_or_default(), model, tally.credits());
+            }
+        }
+        self.fold.settle(&self.store)?;
         let rows = self.dirty_len();
         let mut batch = self.store.batch();
         let batch_cell = std::cell::RefCell::new(&mut batch);

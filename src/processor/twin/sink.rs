@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::processor::ports::{CommitOffset, Committed, Output, PortError, Sink, TransactError};
 
-use super::{Crash, Fault, TwinLog};
+use super::{Crash, Fault, State, TwinLog};
 
 /// A transactional producer of the double.
 pub struct TwinSink {
@@ -19,13 +19,13 @@ impl TwinSink {
     #[must_use]
     pub fn new(log: &TwinLog, group: &str, client_id: &str) -> Self {
         let transactional_id = format!("{group}/{client_id}");
-        let epoch = init(log, &transactional_id);
+        let epoch = init(&mut log.lock(), &transactional_id);
         Self { log: log.clone(), transactional_id, client_id: client_id.to_owned(), epoch }
     }
 }
 
-fn init(log: &TwinLog, id: &str) -> u64 {
-    let mut state = log.lock();
+/// Takes a transactional id over: ends what its older producers have open and fences them.
+pub(super) fn init(state: &mut State, id: &str) -> u64 {
     state.open.remove(id);
     let epochs: &mut BTreeMap<String, u64> = &mut state.epochs;
     let epoch = epochs.entry(id.to_owned()).or_default();
@@ -55,12 +55,14 @@ impl Sink for TwinSink {
             Some(Fault::AbortUnanswered) => return Err(TransactError::Unknown("injected".into())),
             _ => {}
         }
-        state.open.insert(self.transactional_id.clone());
+        state.open.insert(self.transactional_id.clone(), 0);
         drop(state);
         // A crash here leaves the transaction open, as between send and commit.
         self.log.step();
         let mut state = self.log.lock();
-        state.open.remove(&self.transactional_id);
+        if state.open.remove(&self.transactional_id).is_none() {
+            return Err(TransactError::Fenced("another producer ended the transaction".into()));
+        }
         for output in outputs {
             state.publish(output);
         }
@@ -79,13 +81,13 @@ impl Sink for TwinSink {
 
     fn fence(&mut self, transactional_id: &str) -> Result<(), PortError> {
         self.log.step();
-        init(&self.log, transactional_id);
+        init(&mut self.log.lock(), transactional_id);
         Ok(())
     }
 
     fn renew(&mut self) -> Result<(), PortError> {
         self.log.step();
-        self.epoch = init(&self.log, &self.transactional_id);
+        self.epoch = init(&mut self.log.lock(), &self.transactional_id);
         Ok(())
     }
 

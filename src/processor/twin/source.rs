@@ -4,16 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::processor::ports::{
-    Accepted, Committed, LogRange, Polled, PortError, RecordMark, Source, Start, mark_of,
+    Accepted, Committed, LogRange, Polled, PortError, Rebalance, RecordMark, Source, Start, mark_of,
 };
 
+use super::sink::init;
 use super::{POLICIES, State, TwinBatch, TwinLog, TwinRecord, USAGE};
+
+/// How often an open transaction holds up the reading of stable offsets before it times out.
+const OPEN_WAITS: u32 = 1;
 
 /// A consumer of the double.
 pub struct TwinSource {
     log: TwinLog,
     client_id: String,
     batch_max: usize,
+    owned: BTreeSet<i32>,
     usage: BTreeMap<i32, i64>,
     policies: BTreeMap<i32, i64>,
     paused: BTreeSet<i32>,
@@ -28,6 +33,7 @@ impl TwinSource {
             log: log.clone(),
             client_id: client_id.to_owned(),
             batch_max,
+            owned: BTreeSet::new(),
             usage: BTreeMap::new(),
             policies: BTreeMap::new(),
             paused: BTreeSet::new(),
@@ -35,7 +41,7 @@ impl TwinSource {
     }
 
     fn read(&self, topic: &'static str, positions: &BTreeMap<i32, i64>) -> (TwinBatch, Vec<(i32, i64)>) {
-        let state = self.log.lock();
+        let mut state = self.log.lock();
         let mut batch = TwinBatch::default();
         let mut next = Vec::new();
         for (&partition, &from) in positions {
@@ -55,6 +61,7 @@ impl TwinSource {
                 batch.ends.push((partition, to));
             }
         }
+        state.delivered += batch.records.len();
         (batch, next)
     }
 }
@@ -70,7 +77,11 @@ impl Source for TwinSource {
     fn poll(&mut self, _wait: Duration) -> Result<Polled<TwinBatch>, PortError> {
         self.log.step();
         let mut state = self.log.lock();
+        let was_member = state.members.contains_key(&self.client_id);
         let member = state.members.entry(self.client_id.clone()).or_default();
+        if !was_member && !self.owned.is_empty() {
+            return Ok(Polled::Rebalance(Rebalance::Lost(self.owned.iter().copied().collect())));
+        }
         if let Some(rebalance) = member.rebalances.pop_front() {
             return Ok(Polled::Rebalance(rebalance));
         }
@@ -88,10 +99,8 @@ impl Source for TwinSource {
 
     fn accept(&mut self, partitions: &[Accepted]) -> Result<(), PortError> {
         self.log.step();
-        let mut state = self.log.lock();
-        let member = state.members.entry(self.client_id.clone()).or_default();
         for Accepted { partition, start } in partitions {
-            member.owned.insert(*partition);
+            self.owned.insert(*partition);
             if let Some(start) = start {
                 self.usage.insert(*partition, start.usage);
                 self.policies.insert(*partition, start.policies);
@@ -102,10 +111,8 @@ impl Source for TwinSource {
 
     fn release(&mut self, partitions: &[i32]) -> Result<(), PortError> {
         self.log.step();
-        let mut state = self.log.lock();
-        let member = state.members.entry(self.client_id.clone()).or_default();
         for partition in partitions {
-            member.owned.remove(partition);
+            self.owned.remove(partition);
             self.usage.remove(partition);
             self.policies.remove(partition);
             self.paused.remove(partition);
@@ -144,9 +151,16 @@ impl Source for TwinSource {
 
     fn stable_committed(&mut self, partitions: &[i32]) -> Result<Vec<Option<Committed>>, PortError> {
         self.log.step();
-        let state = self.log.lock();
-        if let Some(open) = state.open.first() {
-            return Err(PortError::Retriable(format!("the transaction of {open} is open")));
+        let mut state = self.log.lock();
+        if let Some((open, waits)) = state.open.iter_mut().next() {
+            let message = format!("the transaction of {open} is open");
+            *waits += 1;
+            // Kafka ends an abandoned transaction after its timeout, also one whose owner nobody knows.
+            if *waits == OPEN_WAITS {
+                let open = open.clone();
+                init(&mut state, &open);
+            }
+            return Err(PortError::Retriable(message));
         }
         Ok(partitions.iter().map(|partition| state.offsets.get(partition).cloned()).collect())
     }

@@ -1,0 +1,147 @@
+//! Whatever call of a port a worker dies at, and whatever becomes of its stores: rows, last decisions, dead letters and
+//! forwards are those of a run in which nothing went wrong.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tallyman::domain::reject::Reason;
+use tallyman::processor::twin::Fault;
+
+use crate::judge::{Outcome, outcome};
+use crate::scenario::PHASES;
+use crate::support::{Member, Options, PARTITIONS, Stop, World};
+
+/// What becomes of the stores of a worker that died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stores {
+    /// All that was committed to them is there.
+    Kept,
+    /// What was not flushed is gone: they are older.
+    Older,
+    /// They are gone.
+    Deleted,
+}
+
+/// A run of all phases and a hand-over; `fault` is what goes wrong at which step.
+fn run(options: &Options, fault: Option<(u64, Fault)>, stores: Stores) -> (World, Outcome) {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(options.clone());
+    if let Some((step, fault)) = fault {
+        world.log.fault_at(step, fault);
+    }
+    let mut lives = 1;
+    let mut member = world.member("life/1", dir.path());
+    for phase in PHASES {
+        phase(&world, &member.client);
+        while let Err(stop) = member.settle() {
+            member = next_life(&world, member, &stop, &mut lives, (dir.path(), stores));
+        }
+    }
+    let all: Vec<i32> = (0..PARTITIONS).collect();
+    while let Err(stop) = member.release(&all) {
+        member = next_life(&world, member, &stop, &mut lives, (dir.path(), stores));
+        member.settle().unwrap();
+    }
+    drop(member);
+    let outcome = outcome(&world, dir.path());
+    (world, outcome)
+}
+
+/// The worker is dead: another one takes over on what is left of the stores.
+fn next_life(world: &World, dead: Member, stop: &Stop, lives: &mut u32, (dir, stores): (&Path, Stores)) -> Member {
+    assert!(matches!(stop, Stop::Crash), "the worker gave up: {stop:?}");
+    *lives += 1;
+    let copy = tempfile::tempdir().unwrap();
+    if stores == Stores::Older {
+        copy_all(dir, copy.path());
+    }
+    let client = dead.client.clone();
+    drop(dead);
+    if stores != Stores::Kept {
+        std::fs::remove_dir_all(dir).unwrap();
+        std::fs::create_dir(dir).unwrap();
+        copy_all(copy.path(), dir);
+    }
+    world.log.gone(&client);
+    world.member(&format!("life/{lives}"), dir)
+}
+
+/// Copies files as they lie on disk: of an open store, all but its write buffers.
+fn copy_all(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy_all(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Runs `check` for each of `steps` on two threads.
+fn each(steps: &[u64], check: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while let Some(&step) = steps.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap()) {
+                    check(step);
+                }
+            });
+        }
+    });
+}
+
+fn crash_everywhere(stores: Stores) {
+    let options = Options::default();
+    let (reference, expected) = run(&options, None, stores);
+    let steps: Vec<u64> = (0..reference.log.steps()).collect();
+    println!("{} steps", steps.len());
+    each(&steps, |step| {
+        println!("{stores:?}: crash at step {step}");
+        let (world, found) = run(&options, Some((step, Fault::Crash)), stores);
+        assert!(!world.log.has_faults(), "step {step} was never reached");
+        assert_eq!(found, expected, "{stores:?}: crash at step {step}");
+    });
+}
+
+#[test]
+fn the_scenario_holds_every_kind_of_dead_letter_and_a_forward_of_each_topic() {
+    let (_, found) = run(&Options::default(), None, Stores::Kept);
+    let reasons: BTreeSet<&str> = found.dead.iter().map(|letter| letter.3.as_str()).collect();
+    assert_eq!(reasons, Reason::ALL.iter().map(|reason| reason.as_str()).collect());
+    let topics: BTreeSet<&str> = found.forwards.iter().map(|letter| letter.0.as_str()).collect();
+    assert_eq!(topics, BTreeSet::from(["policies", "usage"]));
+    assert_eq!(found.last.len(), 5, "{:?}", found.last.keys());
+    assert!(found.rows.iter().all(|rows| rows.lines().count() > 20));
+}
+
+#[test]
+fn a_crash_at_any_step_changes_nothing_when_the_stores_are_kept() {
+    crash_everywhere(Stores::Kept);
+}
+
+#[test]
+fn a_crash_at_any_step_changes_nothing_when_the_stores_come_back_older() {
+    crash_everywhere(Stores::Older);
+}
+
+#[test]
+fn a_crash_at_any_step_changes_nothing_when_the_stores_are_deleted() {
+    crash_everywhere(Stores::Deleted);
+}
+
+#[test]
+fn a_transaction_that_fails_or_is_not_answered_for_changes_nothing() {
+    let options = Options::default();
+    let (reference, expected) = run(&options, None, Stores::Kept);
+    let steps: Vec<u64> = (0..reference.log.steps()).collect();
+    for fault in [Fault::Abort, Fault::AbortUnanswered, Fault::CommitUnanswered] {
+        each(&steps, |step| {
+            let (_, found) = run(&options, Some((step, fault)), Stores::Kept);
+            assert_eq!(found, expected, "{fault:?} at step {step}");
+        });
+    }
+}

@@ -1,0 +1,102 @@
+//! What a run leaves behind, and what must hold of it whatever went wrong on the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::Value;
+use tallyman::codec::Decoder;
+use tallyman::domain::credits::CreditSum;
+use tallyman::domain::decision::{Level, LimitDecision};
+use tallyman::processor::ports::OutputTopic;
+use tallyman::processor::twin::TwinRecord;
+
+use crate::support::{PARTITIONS, World};
+
+/// A dead letter or forward: where the record stood and, of a dead letter, why it is dead.
+pub type Letter = (String, String, String, String);
+
+/// All that a run leaves behind.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Every store's rows.
+    pub rows: Vec<String>,
+    /// Level and used credits of each scope's last decision.
+    pub last: BTreeMap<String, (Level, CreditSum)>,
+    /// Dead letters.
+    pub dead: BTreeSet<Letter>,
+    /// Forwards.
+    pub forwards: BTreeSet<Letter>,
+}
+
+/// Decisions of a partition in log order, heartbeats left out.
+pub fn decisions(world: &World, partition: i32) -> Vec<(String, LimitDecision)> {
+    let mut decoder = Decoder::new(world.options.registry.clone());
+    let records = world.log.records(OutputTopic::Decisions, partition).into_iter();
+    let keyed = records.map(|record| (String::from_utf8(record.key.unwrap()).unwrap(), record.value.unwrap()));
+    let levels = keyed.filter(|(key, _)| !key.starts_with('!'));
+    levels.map(|(key, value)| (key, decoder.decision(&value).unwrap())).collect()
+}
+
+/// Heartbeats of a partition in log order.
+pub fn heartbeats(world: &World, partition: i32) -> Vec<TwinRecord> {
+    let key = format!("!heartbeat|{partition}").into_bytes();
+    let records = world.log.records(OutputTopic::Decisions, partition).into_iter();
+    records.filter(|record| record.key.as_ref() == Some(&key)).collect()
+}
+
+/// Alerts of a partition in log order.
+pub fn alerts(world: &World, partition: i32) -> Vec<Value> {
+    let records = world.log.records(OutputTopic::Alerts, partition).into_iter();
+    records.map(|record| serde_json::from_slice(&record.value.unwrap()).unwrap()).collect()
+}
+
+/// Judges what was published and gives all that was left behind; the stores below `dir` are closed.
+pub fn outcome(world: &World, dir: &Path) -> Outcome {
+    let mut found =
+        Outcome { rows: Vec::new(), last: BTreeMap::new(), dead: BTreeSet::new(), forwards: BTreeSet::new() };
+    for partition in 0..PARTITIONS {
+        check_levels(world, partition);
+        found.rows.push(world.dump(dir, partition));
+        let levels = decisions(world, partition).into_iter();
+        found.last.extend(levels.map(|(key, decision)| (key, (decision.level, decision.figures.used))));
+        take_letters(world, OutputTopic::DeadLetters, partition, &mut found.dead);
+        take_letters(world, OutputTopic::Usage, partition, &mut found.forwards);
+        take_letters(world, OutputTopic::Policies, partition, &mut found.forwards);
+    }
+    found
+}
+
+/// Law 4: a decision differs from the one before it, its version is greater, and each alert goes out once and with
+/// the decision that records it.
+pub fn check_levels(world: &World, partition: i32) {
+    let mut before: BTreeMap<String, LimitDecision> = BTreeMap::new();
+    let mut ids = BTreeSet::new();
+    for (key, decision) in decisions(world, partition) {
+        ids.insert((key.clone(), decision.version));
+        if let Some(before) = before.insert(key.clone(), decision.clone()) {
+            assert_ne!(before.level, decision.level, "{key}: a level was published twice");
+            assert!(before.version < decision.version, "{key}: versions do not increase");
+        }
+    }
+    let mut told = BTreeSet::new();
+    for alert in alerts(world, partition) {
+        let id = alert["alert_id"].as_str().unwrap();
+        let [key, _, version]: [&str; 3] = id.split('|').collect::<Vec<_>>().try_into().unwrap();
+        assert!(ids.contains(&(key.to_owned(), version.parse().unwrap())), "{id} has no decision");
+        let fields = ["org_id", "kind", "level", "period_start", "allowance"].map(|name| alert[name].to_string());
+        assert!(told.insert(fields), "{id} tells what was told");
+    }
+}
+
+fn take_letters(world: &World, topic: OutputTopic, partition: i32, letters: &mut BTreeSet<Letter>) {
+    for record in world.log.records(topic, partition) {
+        let header = |name: &str| {
+            let found = record.headers.iter().rfind(|(header, _)| header == name);
+            found.map(|(_, value)| String::from_utf8(value.clone()).unwrap())
+        };
+        let Some(from) = header("tallyman-topic") else { continue };
+        let [at, offset] = ["tallyman-partition", "tallyman-offset"].map(|name| header(name).unwrap());
+        let letter = (from, at, offset, header("tallyman-reason").unwrap_or_default());
+        assert!(letters.insert(letter.clone()), "{letter:?} was sent twice");
+    }
+}
