@@ -178,9 +178,9 @@ impl KafkaSource {
         }
     }
 
-    /// Law 7: batch consume takes the end of a partition for a record, so that librdkafka, which pauses all partitions in a rebalance,
-    /// would read on one offset beyond it: a record skipped, or an offset that is out of range. To be called before a rebalance
-    /// is answered, while all is paused.
+    /// Law 7: batch consume takes the end of a partition for a record, so that librdkafka, which pauses all partitions in
+    /// a rebalance, would read on one offset beyond it: a record skipped, or an offset out of range. To be called before
+    /// a rebalance is answered, while all is paused.
     fn mend_positions(&self) -> Result<(), PortError> {
         for &partition in &self.started {
             if let Some(next) = self.usage.next_offset(partition) {

@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
 use serde_json::{Value, json};
 use tallyman::app::{App, Wiring};
 use tallyman::clock::ManualClock;
@@ -13,6 +10,7 @@ use tallyman::domain::time::Timestamp;
 use tallyman::kafka::{KafkaSettings, OffsetKeeper, Producer, Sent, create_topics};
 
 use crate::audit;
+use crate::operations::make_topic;
 use crate::support::{PATIENCE, Site, get, kafka, wait_for};
 
 /// 2025-03-10T12:00:00Z: a broker takes timestamps of the past.
@@ -24,18 +22,10 @@ const APRIL: i64 = 1_743_465_600_000_000;
 /// Topics of one partition; those that are read take the producer's timestamps.
 fn topics() -> KafkaSettings {
     let settings = kafka().settings("rollover", 1);
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &settings.bootstrap_servers).create().unwrap();
-    let new = |topic| {
-        NewTopic::new(topic, 1, TopicReplication::Fixed(1))
-            .set("message.timestamp.type", "CreateTime")
-            .set("retention.ms", "-1")
-    };
-    let new = [new(&settings.topics.usage), new(&settings.topics.policies)];
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
-    let made = runtime.block_on(admin.create_topics(&new, &options)).unwrap();
-    assert!(made.iter().all(Result::is_ok), "{made:?}");
+    let config = [("message.timestamp.type", "CreateTime"), ("retention.ms", "-1")];
+    for topic in [&settings.topics.usage, &settings.topics.policies] {
+        make_topic(&settings.bootstrap_servers, topic, &config);
+    }
     create_topics(&settings).unwrap();
     settings
 }
