@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -125,6 +125,37 @@ fn partitions_move_only_when_their_owner_lets_go() {
     accept(&mut first, &back);
     produce(&settings, 4, 400);
     assert_eq!(offsets(&mut first, 400).len(), 400);
+}
+
+#[test]
+fn a_rebalance_at_the_end_of_the_log_skips_nothing() {
+    let settings = Kafka::shared().with_topics("rebalanced", 2);
+    produce(&settings, 2, 20);
+    let mut first = owner(&settings);
+    let (mut seen, mut ended) = (0, HashSet::new());
+    while seen < 20 || ended.len() < 2 {
+        let batch = records(&mut first);
+        seen += batch.len();
+        ended.extend(batch.ends().iter().map(|(partition, _)| *partition));
+    }
+    // Another member comes, which pauses all that the first one has.
+    let mut second = source(&settings, "127.0.0.1:2/n/0");
+    let Rebalance::Revoked(revoked) = ({
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Polled::Rebalance(rebalance) = first.poll(TICK).unwrap() {
+                break rebalance;
+            }
+            assert!(matches!(second.poll(TICK).unwrap(), Polled::Records(_)));
+            assert!(Instant::now() < deadline);
+        }
+    }) else {
+        panic!("not revoked")
+    };
+    produce(&settings, 2, 20);
+    first.release(&revoked).unwrap();
+    let kept = 1 - revoked[0];
+    assert_eq!(offsets(&mut first, 10), (10..20).map(|offset| (kept, offset)).collect::<Vec<_>>());
 }
 
 #[test]

@@ -132,6 +132,8 @@ pub(super) struct BatchQueue {
     queue: NonNull<RDKafkaQueue>,
     forwarded: HashMap<(String, i32), NonNull<RDKafkaQueue>>,
     taken: Vec<*mut sys::rd_kafka_message_t>,
+    /// The offset that comes next after what was taken, by partition.
+    next: HashMap<i32, i64>,
     // Rung by librdkafka through a raw pointer until `drop` switches that off.
     wake: Arc<Wake>,
     consumer: Arc<StatefulConsumer>,
@@ -162,6 +164,7 @@ impl BatchQueue {
             queue,
             forwarded: HashMap::new(),
             taken: vec![ptr::null_mut(); records_max],
+            next: HashMap::new(),
             wake,
             consumer: Arc::clone(consumer),
         }
@@ -183,6 +186,16 @@ impl BatchQueue {
         // SAFETY: both queues are alive; librdkafka keeps its own reference to the target.
         unsafe { sys::rd_kafka_queue_forward(self.forwarded[&key].as_ptr(), self.queue.as_ptr()) }
         self.wake.ring();
+    }
+
+    /// The offset that comes next after what was taken of a partition; `None` when nothing was since [`BatchQueue::forget`].
+    pub(super) fn next_offset(&self, partition: i32) -> Option<i64> {
+        self.next.get(&partition).copied()
+    }
+
+    /// A partition is read from elsewhere.
+    pub(super) fn forget(&mut self, partition: i32) {
+        self.next.remove(&partition);
     }
 
     /// Whether there is nothing to take right now.
@@ -209,17 +222,30 @@ impl BatchQueue {
             };
             let count = usize::try_from(count).unwrap_or(0);
             messages.reserve_exact(count);
+            let mut last = None;
+            let mut next = |raw: &sys::rd_kafka_message_t, offset| {
+                if let Some((partition, next)) = last.replace((raw.partition, offset))
+                    && partition != raw.partition
+                {
+                    self.next.insert(partition, next);
+                }
+            };
             for &message in &self.taken[..count] {
                 let Some(message) = NonNull::new(message).map(Message) else { continue };
                 let raw = message.raw();
                 if raw.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF {
+                    next(raw, raw.offset);
                     ends.push((raw.partition, raw.offset));
                 } else if raw.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
                     fault(Fault { partition: raw.partition, offset: raw.offset, code: raw.err.into() });
-                } else if wanted(&message.record()) {
-                    messages.push(message);
+                } else {
+                    next(raw, raw.offset + 1);
+                    if wanted(&message.record()) {
+                        messages.push(message);
+                    }
                 }
             }
+            self.next.extend(last);
         }
         Batch { messages, ends, _consumer: Arc::clone(&self.consumer) }
     }

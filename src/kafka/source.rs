@@ -178,11 +178,24 @@ impl KafkaSource {
         }
     }
 
+    /// Law 7: batch consume takes the end of a partition for a record, so that librdkafka, which pauses all partitions in
+    /// a rebalance, would read on one offset beyond it: a record skipped, or an offset out of range. To be called before
+    /// a rebalance is answered, while all is paused.
+    fn mend_positions(&self) -> Result<(), PortError> {
+        for &partition in &self.started {
+            if let Some(next) = self.usage.next_offset(partition) {
+                seek(&self.member, &self.settings.topics.usage, partition, next)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Lets librdkafka fetch `partition` from where `start` says.
     fn start(&mut self, accepted: &[(i32, Start)]) -> Result<(), PortError> {
         let (mut usage, mut policies) = (TopicPartitionList::new(), TopicPartitionList::new());
         let topics = &self.settings.topics;
         for &(partition, start) in accepted {
+            self.usage.forget(partition);
             self.usage.forward(&topics.usage, partition);
             self.policies.forward(&topics.policies, partition);
             let added =
@@ -296,6 +309,7 @@ impl Source for KafkaSource {
             partitions.iter().filter_map(|accepted| Some((accepted.partition, accepted.start?))).collect();
         // A halted partition stays ours without librdkafka reading it: the group's assignment and the fetched set
         // may differ.
+        self.mend_positions()?;
         self.start(&started)?;
         self.unanswered = false;
         Ok(())
@@ -316,6 +330,7 @@ impl Source for KafkaSource {
                 .incremental_unassign(&list)
                 .map_err(|error| retriable("policies cannot be let go", &error))?;
         }
+        self.mend_positions()?;
         let usage = self.member.context().fetched_of(partitions.iter().copied());
         self.unanswered = false;
         self.member.incremental_unassign(&usage).map_err(|error| retriable("partitions cannot be let go", &error))
@@ -326,6 +341,7 @@ impl Source for KafkaSource {
             // It was halted; librdkafka has not read it so far.
             return self.start(&[(partition, start)]);
         }
+        self.usage.forget(partition);
         let topics = &self.settings.topics;
         seek(&self.member, &topics.usage, partition, start.usage)?;
         seek(&self.policies_reader, &topics.policies, partition, start.policies)

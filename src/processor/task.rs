@@ -344,7 +344,12 @@ impl Task {
         self.meta.position = self.meta.position.max(offset.min(self.recovered.published_through));
     }
 
-    /// Whether it has been at the log's end since it was recovered.
+    /// Records wait that it cannot take yet: it stands at the log's end again when they are folded.
+    pub const fn fell_behind(&mut self) {
+        self.caught_up = false;
+    }
+
+    /// Whether it has been at the log's end since it was recovered, and no record waits for what is unavailable.
     #[must_use]
     pub const fn has_caught_up(&self) -> bool {
         self.speaking && self.caught_up

@@ -243,6 +243,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// Stops reading a partition for a moment; it is read again from its task's position.
     fn wait(&mut self, partition: i32) {
         self.waiting.insert(partition, Instant::now() + UNAVAILABLE_WAIT);
+        if let Some(Slot::Running(task)) = self.slots.get_mut(&partition) {
+            task.fell_behind();
+        }
         if let Err(error) = self.source.pause(partition, true) {
             self.shared.telemetry.transaction_failed("pause", &error.to_string());
         }

@@ -1,0 +1,16 @@
+//! The main job on a real Apache Kafka: the binary as child processes, each with a config file, and an auditor that reads the topics
+//! itself. Nothing here asks the fold or the store what is right; `audit` sums the log in its own plain way.
+//!
+//! `TALLYMAN_E2E_EVENTS` says how many events `exact` folds. Next to read: `exact`.
+
+#[path = "../support/mod.rs"]
+mod servers;
+
+mod audit;
+mod bad_records;
+mod exact;
+mod group;
+mod operations;
+mod registry;
+mod rollover;
+mod support;
