@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --profile release --bench kafka [-- EVENTS]`; EVENTS of the drain, 2,000,000 by default. It needs the
 //! servers that `make setup` fetches, starts its own broker and ends by itself after about two minutes.
+#![expect(clippy::cast_precision_loss, reason = "rates are told in whole records")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -19,7 +20,7 @@ use tallyman::clock::{Clock as _, SystemClock};
 use tallyman::codec::{Decoder, ValueEncoding, encode_terms, encode_usage};
 use tallyman::config::{self, Settings};
 use tallyman::domain::credits::Credits;
-use tallyman::domain::terms::{OrgPolicy, TermsRecord};
+use tallyman::domain::terms::{LimitMode, OrgPolicy, OrgStatus, TermsRecord};
 use tallyman::domain::time::Timestamp;
 use tallyman::kafka::{KafkaSettings, OffsetKeeper, Producer, Sent, drain, follow};
 
@@ -129,10 +130,10 @@ fn policy(org: &str, allowance: i64) -> TermsRecord {
     TermsRecord::OrgPolicy(OrgPolicy {
         org_id: org.to_owned(),
         plan: "bench".into(),
-        status: Default::default(),
+        status: OrgStatus::default(),
         unlimited: false,
         base_allocation: Credits::from_micros(allowance).expect("within bounds"),
-        limit_mode: Default::default(),
+        limit_mode: LimitMode::default(),
         soft_extra: Credits::ZERO,
         unlimited_overage: false,
         thresholds: (1..=32).map(|step| step * 3).collect(),
@@ -197,8 +198,8 @@ fn latency(kafka: &Kafka, rate: u64) {
     let mut took = reader.join().expect("the reader ends");
     app.stop().expect("the instance drains");
     took.sort();
-    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    println!("{rate:>10}  {:>9}  {:>8.1}  {:>8.1}  {:>8.1}", took.len(), at(0.5), at(0.99), at(1.0));
+    let at = |percent: usize| took[(took.len() - 1) * percent / 100].as_secs_f64() * 1e3;
+    println!("{rate:>10}  {:>9}  {:>8.1}  {:>8.1}  {:>8.1}", took.len(), at(50), at(99), at(100));
 }
 
 /// Sends events at `rate` a second in steps of a millisecond.
@@ -212,8 +213,9 @@ fn pace(
     let mut generator = Generator::new(load);
     let (started, mut sent, mut value) = (Instant::now(), 0, Vec::new());
     while started.elapsed() < HELD {
-        let due = (started.elapsed().as_secs_f64() * rate as f64) as u64;
-        for _ in sent..due.min(rate * HELD.as_secs()) {
+        let elapsed = u64::try_from(started.elapsed().as_millis()).expect("seconds");
+        let due = (elapsed * rate / 1000).min(rate * HELD.as_secs());
+        while sent < due {
             value.clear();
             let event = generator.next(SystemClock.now());
             encode_usage(&event, ValueEncoding::SingleObject, &mut value);

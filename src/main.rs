@@ -10,5 +10,5 @@ use tallyman::cli::{self, Instance};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::main(Instance { run: run::run, dev: dev::dev })
+    cli::main(&Instance { run: run::run, dev: dev::dev })
 }

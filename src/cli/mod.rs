@@ -74,7 +74,7 @@ pub struct Instance<E> {
 
 /// Reads the process's arguments, does what they say and tells how it went.
 #[must_use]
-pub fn main<E: std::error::Error + Send + Sync + 'static>(instance: Instance<E>) -> ExitCode {
+pub fn main<E: std::error::Error + Send + Sync + 'static>(instance: &Instance<E>) -> ExitCode {
     let cli = Cli::parse();
     match done(cli, instance) {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,7 +85,7 @@ pub fn main<E: std::error::Error + Send + Sync + 'static>(instance: Instance<E>)
     }
 }
 
-fn done<E: std::error::Error + Send + Sync + 'static>(cli: Cli, instance: Instance<E>) -> anyhow::Result<()> {
+fn done<E: std::error::Error + Send + Sync + 'static>(cli: Cli, instance: &Instance<E>) -> anyhow::Result<()> {
     let settings = config::load(cli.config.as_deref())?;
     log::init(log_level(&cli.command, &settings), settings.log.format)?;
     let out = &mut io::stdout().lock();

@@ -8,7 +8,6 @@ pub(crate) struct AvroWriter<'o>(pub &'o mut Vec<u8>);
 
 impl AvroWriter<'_> {
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
     fn varint(&mut self, value: i64) {
         let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
         loop {

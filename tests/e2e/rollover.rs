@@ -65,7 +65,7 @@ impl Stage {
     fn send(&self, topic: &str, value: &Value) {
         let value = value.to_string();
         let sent = Sent {
-            key: value_org(&value),
+            key: Some(b"roll"),
             value: Some(value.as_bytes()),
             timestamp: Some(Timestamp::from_micros(self.now)),
             ..Sent::default()
@@ -111,11 +111,6 @@ impl Stage {
             (told == [action, reason, allowance, used]).then_some(())
         });
     }
-}
-
-/// The key of a record of this file's only org.
-fn value_org(_: &str) -> Option<&'static [u8]> {
-    Some(b"roll")
 }
 
 #[test]

@@ -122,8 +122,8 @@ impl Model {
             attempt = Some(this);
             piece.attempts = piece.attempts.max(this);
             piece.credits += credits;
-            piece.values = values.clone();
-            late = piece.told.clone();
+            piece.values.clone_from(&values);
+            late.clone_from(&piece.told);
         }
         if let Some(attempt) = attempt {
             let (count, of_credits) = Field::attempt(attempt);

@@ -115,7 +115,7 @@ fn add(sums: &mut Sums, key: (String, Vec<Option<String>>), tally: &Tally) {
 fn every_answer_is_the_naive_sum_of_its_events_over_every_bucket_grouping_filter_and_page_size() {
     let events = events(3000, 1);
     let mut fixture = Fixture::new();
-    fixture.commit(super::support::ORG, &events);
+    fixture.commit(ORG, &events);
     let query = fixture.query(1);
     let mut policies = PolicyHistory::default();
     for (offset, policy) in [policy(3, "pro", "2026-01-01T00:00:00Z"), policy(5, "max", "2027-01-01T00:00:00Z")] {
@@ -181,7 +181,7 @@ fn every_answer_is_the_naive_sum_of_its_events_over_every_bucket_grouping_filter
 #[test]
 fn the_largest_come_first_when_asked_for_and_nothing_is_lost_between_pages() {
     let mut fixture = Fixture::new();
-    fixture.commit(super::support::ORG, &events(500, 2));
+    fixture.commit(ORG, &events(500, 2));
     let query = fixture.query(1);
     let base = [
         ("from", "2026-10-01"),
@@ -211,11 +211,11 @@ fn the_largest_come_first_when_asked_for_and_nothing_is_lost_between_pages() {
 #[test]
 fn without_a_range_the_running_period_up_to_this_hour_is_meant() {
     let mut fixture = Fixture::new();
-    fixture.commit(super::support::ORG, &events(500, 3));
+    fixture.commit(ORG, &events(500, 3));
     let answer = ask(&fixture.query(1), &[]).unwrap();
     assert_eq!(answer.from.start().to_string(), "2026-11-11T23:00:00Z");
     assert_eq!(answer.to.start().to_string(), "2026-11-20T13:00:00Z");
-    let summary = fixture.query(1).summary(super::support::ORG).unwrap();
+    let summary = fixture.query(1).summary(ORG).unwrap();
     let to_the_end = ask(&fixture.query(1), &[("to", "2026-12-11T23:00:00Z"), ("bucket", "none")]).unwrap();
     assert_eq!(summary.summary.used, to_the_end.total.credits());
     assert_eq!(summary.summary.active_products, 2);
@@ -224,12 +224,12 @@ fn without_a_range_the_running_period_up_to_this_hour_is_meant() {
 #[test]
 fn an_org_elsewhere_unknown_or_impossible_is_told_as_such() {
     let mut fixture = Fixture::new();
-    fixture.commit(super::support::ORG, &events(5, 4));
+    fixture.commit(ORG, &events(5, 4));
     let query = fixture.query(1);
     assert!(matches!(query.summary("nobody"), Err(QueryError::UnknownOrg { .. })));
     assert!(matches!(query.decisions("nobody"), Err(QueryError::UnknownOrg { .. })));
     assert!(matches!(query.summary("a b"), Err(QueryError::BadOrg(_))));
-    let elsewhere = fixture.query(1 << 20).summary(super::support::ORG).unwrap_err();
+    let elsewhere = fixture.query(1 << 20).summary(ORG).unwrap_err();
     assert!(matches!(elsewhere, QueryError::NotHere { .. }), "{elsewhere}");
 }
 
@@ -240,7 +240,7 @@ fn an_answer_of_too_many_rows_is_refused_while_it_grows() {
         event.values[Dimension::User.index()] = Some(Box::leak(format!("user-{number}").into_boxed_str()));
     }
     let mut fixture = Fixture::new();
-    fixture.commit(super::support::ORG, &events);
+    fixture.commit(ORG, &events);
     let year = [("from", "2026-01-01"), ("to", "2026-12-31"), ("bucket", "hour"), ("group_by", "user")];
     let error = ask(&fixture.query(1), &year).unwrap_err().to_string();
     assert!(error.contains("more than 200000 rows") && error.contains("coarser `bucket`"), "{error}");

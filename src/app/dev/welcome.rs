@@ -34,9 +34,8 @@ pub(super) fn text<'a>(
     let _ = write!(
         out,
         "\nThe broker is embedded: it keeps nothing on disk and 5 MiB a partition, has no real transactions and no \
-         topic\nsettings. Good for a look; guarantees need a real Kafka.\n\nLive traffic runs. {} is about to spend \
-         its allowance; decisions as they come:\n\n",
-        NEARLY_SPENT
+         topic\nsettings. Good for a look; guarantees need a real Kafka.\n\nLive traffic runs. {NEARLY_SPENT} is about to spend \
+         its allowance; decisions as they come:\n\n"
     );
     out
 }
