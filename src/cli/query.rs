@@ -53,8 +53,8 @@ pub struct UsageArgs {
     /// First hour: a date, or a whole UTC hour in RFC 3339 [default: the running period's start]
     #[arg(long)]
     pub from: Option<String>,
-    /// First hour no longer in the range, likewise [default: the running day's end, or with
-    /// --bucket hour the running hour's]
+    /// First hour no longer in the range, likewise [default: the running hour's end, or
+    /// the running UTC day's where only views by day answer]
     #[arg(long)]
     pub to: Option<String>,
     /// How much time a row holds: hour, day, week, month, period, none [default: day]

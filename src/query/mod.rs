@@ -29,10 +29,9 @@ use crate::domain::id::OrgId;
 use crate::domain::murmur2::partition_of;
 use crate::domain::period::{Period, period_at};
 use crate::domain::terms::{DefaultTerms, PolicyHistory};
-use crate::domain::time::{Hour, Timestamp};
+use crate::domain::time::{Day, Hour, Timestamp};
 use crate::store::{Shelf, StoreReader, StoreSnapshot};
 
-use bucket::Bucket;
 use params::UsageParams;
 use usage::PlannedUsage;
 
@@ -220,7 +219,7 @@ impl Query {
             Some(token) => (Hour(token.from), Hour(token.to)),
             None => (
                 params.from.unwrap_or_else(|| self.period(&history, moment.now).start),
-                params.to.map_or_else(|| running_end(&params, moment.now.hour()), Ok)?,
+                params.to.unwrap_or_else(|| Hour(moment.now.hour().0 + 1)),
             ),
         };
         if from >= to {
@@ -229,8 +228,18 @@ impl Query {
             return Err(QueryError::parameter("from", problem));
         }
         let period_end = |hour: Hour| self.period(&history, hour.start()).end;
-        let edges = params.bucket.cut(&params.zone, from, to, &period_end)?;
-        let stretches = plan::plan(snapshot.views(), &params.dimensions(), &edges)?;
+        let planned = |to: Hour| {
+            let edges = params.bucket.cut(&params.zone, from, to, &period_end)?;
+            let stretches = plan::plan(snapshot.views(), &params.dimensions(), &edges)?;
+            Ok((edges, stretches))
+        };
+        let (edges, stretches) = match planned(to) {
+            // Nobody asked for that hour: where views hold days alone, the running day's end serves as well.
+            Err(QueryError::NeedsView { .. }) if params.to.is_none() && token.is_none() => {
+                planned(Day(moment.now.hour().day().0 + 1).first_hour())?
+            }
+            planned => planned?,
+        };
         let standing = moment.standing(&snapshot)?;
         let planned = PlannedUsage { snapshot: &snapshot, org, params, token, edges, stretches, standing };
         let tag = planned.tag();
@@ -251,18 +260,6 @@ impl Query {
         let reader = self.shelf.get(partition).ok_or_else(not_here)?;
         Ok((reader, Moment { partition, now: self.clock.now(), caught_up: (self.caught_up)(partition) }))
     }
-}
-
-/// Where a range without an end ends: with the running hour where hours are asked for, else with the running day, so that
-/// views that hold days alone answer too.
-fn running_end(params: &UsageParams, now: Hour) -> Result<Hour, QueryError> {
-    let hour_end = Hour(now.0 + 1);
-    if params.bucket == Bucket::Hour {
-        return Ok(hour_end);
-    }
-    // No local day is longer than two.
-    let days = Bucket::Day.cut(&params.zone, now, Hour(now.0 + 48), &|hour| hour)?;
-    Ok(days.get(1).map_or(hour_end, |end| *end))
 }
 
 /// When a question was asked, of which partition.

@@ -60,7 +60,7 @@ pub enum OrderField {
 pub struct UsageParams {
     /// First hour; `None` is the start of the org's running period.
     pub from: Option<Hour>,
-    /// First hour after; `None` is the end of the running hour for hours, of the running day for all else.
+    /// First hour after; `None` is the end of the running hour, or of the running UTC day where only views by day answer.
     pub to: Option<Hour>,
     /// How much time a row holds.
     pub bucket: Bucket,

@@ -247,7 +247,7 @@ fn an_answer_of_too_many_rows_is_refused_while_it_grows() {
 }
 
 #[test]
-fn a_range_without_an_end_ends_with_the_running_day_and_for_hours_with_the_running_hour() {
+fn a_range_without_an_end_ends_with_the_running_hour_and_where_only_days_are_kept_with_the_day() {
     let mut fixture = Fixture::new();
     fixture.commit(ORG, &events(200, 1));
     let query = fixture.query(1);

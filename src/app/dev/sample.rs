@@ -58,7 +58,7 @@ const ORGS: [(&str, &str, &str, Plan, i64); 6] = [
     ("northgate-bank", "enterprise", "unlimited", Plan::Unlimited, 0),
     ("lumen-legal", "business", "SOFT limit with extra, nearly spent", Plan::Left(60), 250),
     ("tern-robotics", "", "no policy: limits.default", Plan::None, 0),
-    ("maple-clinic", "team", "HARD limit, plenty left", Plan::UsedPercent(40), 0),
+    ("maple-health", "team", "HARD limit, plenty left", Plan::UsedPercent(40), 0),
     ("copper-games", "team", "suspended", Plan::Suspended, 0),
 ];
 

@@ -55,8 +55,8 @@ Try, in another terminal:
   curl -s {api}/metrics
   tallyman query summary {org} --url {api}
 Write an event of your own, and follow the decisions:
-  echo '{{"type":"UsageEvent","event_id":"mine-1","source":"me","occurred_at":"'$(date -u +%FT%TZ)'","org_id":"maple-clinic","product":"chat","operation":"ask","credits":"2.5"}}' |
-    kcat -P -b {broker} -t {usage} -k maple-clinic -X partitioner=murmur2_random
+  echo '{{"type":"UsageEvent","event_id":"mine-1","source":"me","occurred_at":"'$(date -u +%FT%TZ)'","org_id":"maple-health","product":"chat","operation":"ask","credits":"2.5"}}' |
+    kcat -P -b {broker} -t {usage} -k maple-health -X partitioner=murmur2_random
   kcat -C -b {broker} -t {decisions} -X isolation.level=read_committed -f '%k %s\n'
 "#
     )
