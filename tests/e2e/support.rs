@@ -258,7 +258,7 @@ impl Drop for Running {
 }
 
 fn last_lines(text: &str, count: usize) -> String {
-    let lines: Vec<_> = text.lines().collect();
+    let lines: Vec<_> = text.lines().filter(|line| !line.contains("AllBrokersDown")).collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 

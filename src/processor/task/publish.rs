@@ -205,6 +205,12 @@ impl Task {
             self.meta.position <= self.committed.0,
             "Law 3: a store batch carries a position only once its outputs are published"
         );
+        // Law 5: the first store batch follows the first known commit. Before it, a store with a position would say that O*
+        // was lost; and nothing but terms, which are read again, can have come to a task of a first start.
+        let is_new = self.transactions == 0 && self.store.meta().is_none();
+        if is_new && self.meta.position == self.meta.origin {
+            return Ok(());
+        }
         // Terms read past the last commit are stored early, for they are keyed by offset; what they caused is not
         // published yet, so they are read again after a crash.
         let policies_position = self.meta.policies_position.min(self.committed.1);
