@@ -359,7 +359,7 @@ fn single_records_and_ends_are_found() {
     assert_eq!(source.record_mark(0, 42).unwrap(), mark);
     assert_eq!(source.record_mark(0, 100).unwrap(), None);
     assert_eq!(source.record_mark(0, 5_000).unwrap(), None);
-    assert_eq!(source.policies_end(0).unwrap(), 0);
+    assert_eq!(source.policies_range(0).unwrap(), (0, 0));
     assert!(control(&mut source).is_empty());
     let info = cluster_info(&settings).unwrap();
     assert_eq!((info.partitions, info.cluster_id), (source.partitions(), source.cluster_id().unwrap()));

@@ -134,6 +134,8 @@ impl Fold {
                 let org = self.interner.intern(Some(&outcome.org_id));
                 let recounts = self.contents.record(org, outcome, rows)?;
                 self.recount(&outcome.org_id, recounts);
+                // It costs nothing, and makes its org known to the decisions.
+                self.credits.entry((org, event.occurred_at().hour())).or_default();
                 Ok(org)
             }
         }

@@ -196,7 +196,7 @@ impl KafkaSettings {
                 ("fetch.queue.backoff.ms", "5"),
                 ("fetch.wait.max.ms", "50"),
                 ("fetch.error.backoff.ms", "50"),
-                ("queued.max.messages.kbytes", "32768"),
+                ("queued.max.messages.kbytes", "8192"),
                 ("queued.min.messages", "100000"),
                 ("session.timeout.ms", "10000"),
                 // How soon a member hears that the group moves partitions.

@@ -330,10 +330,14 @@ impl Source for KafkaSource {
                 .incremental_unassign(&list)
                 .map_err(|error| retriable("policies cannot be let go", &error))?;
         }
-        self.mend_positions()?;
+        // They are no longer ours whatever else fails, so the answer is given in any case.
+        let mended = self.mend_positions();
         let usage = self.member.context().fetched_of(partitions.iter().copied());
         self.unanswered = false;
-        self.member.incremental_unassign(&usage).map_err(|error| retriable("partitions cannot be let go", &error))
+        self.member
+            .incremental_unassign(&usage)
+            .map_err(|error| retriable("partitions cannot be let go", &error))
+            .and(mended)
     }
 
     fn seek(&mut self, partition: i32, start: Start) -> Result<(), PortError> {
@@ -438,8 +442,8 @@ impl Source for KafkaSource {
         Ok(())
     }
 
-    fn policies_end(&mut self, partition: i32) -> Result<i64, PortError> {
-        Ok(self.uncommitted.watermarks(&self.settings.topics.policies, partition, ASK)?.1)
+    fn policies_range(&mut self, partition: i32) -> Result<(i64, i64), PortError> {
+        Ok(self.uncommitted.watermarks(&self.settings.topics.policies, partition, ASK)?)
     }
 
     fn cluster_id(&mut self) -> Result<String, PortError> {

@@ -159,11 +159,11 @@ pub trait Source {
         partition: i32,
         each: &mut dyn FnMut(&[u8], Option<&[u8]>),
     ) -> Result<(), PortError>;
-    /// The high watermark of the policies partition: terms are loaded when they were read up to here.
+    /// First offset and high watermark of the policies partition: terms are loaded when they were read up to there.
     ///
     /// # Errors
     /// When the log is out of reach.
-    fn policies_end(&mut self, partition: i32) -> Result<i64, PortError>;
+    fn policies_range(&mut self, partition: i32) -> Result<(i64, i64), PortError>;
     /// The cluster's id.
     ///
     /// # Errors

@@ -4,7 +4,9 @@
 //! control partition to its end, and check that the log still holds the store's position. The verdict on what was
 //! found is the pure `start_of`; what it needs is fetched by `survey`.
 
-use crate::codec::Decoder;
+use std::collections::BTreeMap;
+
+use crate::codec::{DecodeError, Decoder};
 use crate::domain::decision::LimitDecision;
 use crate::domain::time::Timestamp;
 use crate::store::{LastRecord, TaskMeta};
@@ -43,16 +45,25 @@ pub struct Survey {
     pub range: LogRange,
     /// The record that the log holds where the store's last folded record stood.
     pub mark: Option<RecordMark>,
-    /// The levels that the control partition holds.
-    pub levels: Vec<LimitDecision>,
-    /// Whether the control partition holds anything.
-    pub has_control: bool,
-    /// High watermark of the policies partition.
-    pub policies_end: i64,
+    /// What the control partition holds.
+    pub control: Control,
+    /// First offset and high watermark of the policies partition.
+    pub policies: (i64, i64),
     /// The cluster.
     pub cluster_id: String,
     /// Partitions of the usage topic.
     pub partitions: i32,
+}
+
+/// What a control partition holds.
+#[derive(Clone, Debug, Default)]
+pub struct Control {
+    /// Whether it holds anything at all.
+    pub has_records: bool,
+    /// The latest level of each key.
+    pub levels: Vec<LimitDecision>,
+    /// A record that is no decision, with what is wrong with it.
+    pub unreadable: Option<String>,
 }
 
 /// Where a task starts from, or why it must not (Laws 5 and 8).
@@ -75,9 +86,12 @@ pub fn start_of(survey: Survey, adopt: Option<AdoptFrom>) -> Result<Recovered, H
     };
     let published_through = published_through(&survey, adopt)?;
     check_committed(&survey, published_through)?;
+    check_control(&survey)?;
+    let (policies_low, policies_end) = survey.policies;
+    let stored_policies = survey.stored.as_ref().map(|stored| stored.policies_position);
     let meta = survey.stored.clone().unwrap_or_else(|| TaskMeta {
         position: low,
-        policies_position: 0,
+        policies_position: policies_low,
         origin: low,
         since: None,
         log_time: Timestamp::MIN,
@@ -88,10 +102,14 @@ pub fn start_of(survey: Survey, adopt: Option<AdoptFrom>) -> Result<Recovered, H
     Ok(Recovered {
         meta,
         published_through,
-        policies_through: metadata.as_ref().map_or(0, |metadata| metadata.policies),
-        policies_end: survey.policies_end,
+        policies_through: match (&metadata, adopt) {
+            (Some(metadata), _) => metadata.policies,
+            (None, Some(AdoptFrom::End)) => policies_end,
+            (None, _) => stored_policies.unwrap_or(policies_low),
+        },
+        policies_end,
         transactions: metadata.map_or(0, |metadata| metadata.transactions),
-        levels: survey.levels,
+        levels: survey.control.levels,
     })
 }
 
@@ -103,7 +121,7 @@ fn published_through(survey: &Survey, adopt: Option<AdoptFrom>) -> Result<i64, H
         (Some(committed), _) => committed.offset,
         (None, Some(AdoptFrom::End)) => high,
         (None, Some(AdoptFrom::Store)) => stored.as_ref().map_or(low, |stored| stored.position),
-        (None, None) if stored.is_none() && !survey.has_control => low,
+        (None, None) if stored.is_none() && !survey.control.has_records => low,
         (None, None) => {
             let beside = if stored.is_some() { "the store has a position" } else { "decisions were published" };
             return Err(Halt::new(
@@ -153,6 +171,39 @@ fn check_committed(survey: &Survey, published_through: i64) -> Result<(), Halt> 
         ));
     }
     Ok(())
+}
+
+/// The control partition and the policies can be read on from where they were (Laws 4 and 8).
+fn check_control(survey: &Survey) -> Result<(), Halt> {
+    let Survey { partition, stored, policies: (low, high), .. } = survey;
+    if let Some(unreadable) = &survey.control.unreadable {
+        return Err(Halt::new(
+            "control_unreadable",
+            format!(
+                "partition {partition} of the decisions topic holds a record that is no decision: {unreadable}. Write a \
+                 record of that key without a value (a tombstone) into that partition, or run the version that wrote it"
+            ),
+        ));
+    }
+    match stored.as_ref().map(|stored| stored.policies_position) {
+        Some(position) if position < *low => Err(Halt::new(
+            "policies_truncated",
+            format!(
+                "partition {partition}: the policies were read to offset {position} and begin at {low} now: terms \
+                 between were never read. Restore them and set retention.ms=-1; `tallyman rebuild --partition \
+                 {partition}` goes on with what is left"
+            ),
+        )),
+        Some(position) if position > *high => Err(Halt::new(
+            "policies_changed",
+            format!(
+                "partition {partition}: the policies were read to offset {position} and end at {high}: the topic was \
+                 cut or is another one. If it is the right one, `tallyman rebuild --partition {partition}` reads it \
+                 again"
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn check_store(survey: &Survey, stored: &TaskMeta) -> Result<(), Halt> {
@@ -234,24 +285,7 @@ pub fn survey<S: Source, K: Sink>(
     let cluster_id = source.cluster_id()?;
     let mut surveys = Vec::with_capacity(partitions.len());
     for ((partition, stored), committed) in partitions.iter().zip(committed) {
-        let mut levels = Vec::new();
-        let mut has_control = false;
-        let mut broken = None;
-        let mut latest = std::collections::BTreeMap::new();
-        source.read_control(*partition, &mut |key, value| {
-            has_control = true;
-            latest.insert(key.to_vec(), value.map(<[u8]>::to_vec));
-        })?;
-        for (key, value) in latest {
-            let Some(value) = value.filter(|_| !key.starts_with(b"!")) else { continue };
-            match decoder.decision(&value) {
-                Ok(decision) => levels.push(decision),
-                Err(error) => broken = Some(format!("decision {}: {error}", String::from_utf8_lossy(&key))),
-            }
-        }
-        if let Some(broken) = broken {
-            return Err(PortError::Retriable(format!("partition {partition} of the decisions topic: {broken}")));
-        }
+        let control = read_control(source, *partition, decoder)?;
         let last = stored.as_ref().and_then(|stored| stored.last_record);
         let range = source.range(*partition)?;
         let mark = match last {
@@ -266,14 +300,35 @@ pub fn survey<S: Source, K: Sink>(
             committed,
             range,
             mark,
-            levels,
-            has_control,
-            policies_end: source.policies_end(*partition)?,
+            control,
+            policies: source.policies_range(*partition)?,
             cluster_id: cluster_id.clone(),
             partitions: source.partitions(),
         });
     }
     Ok(surveys)
+}
+
+/// The latest level of each key. A value that nobody can read is told with its key; one whose schema the registry does
+/// not give just now is asked for again.
+fn read_control<S: Source>(source: &mut S, partition: i32, decoder: &mut Decoder) -> Result<Control, PortError> {
+    let mut control = Control::default();
+    let mut latest = BTreeMap::new();
+    source.read_control(partition, &mut |key, value| {
+        control.has_records = true;
+        latest.insert(key.to_vec(), value.map(<[u8]>::to_vec));
+    })?;
+    for (key, value) in latest {
+        let Some(value) = value.filter(|_| !key.starts_with(b"!")) else { continue };
+        match decoder.decision(&value) {
+            Ok(decision) => control.levels.push(decision),
+            Err(DecodeError::Unavailable(error)) => return Err(PortError::Retriable(error.to_string())),
+            Err(DecodeError::Reject(reject)) => {
+                control.unreadable = Some(format!("key {:?}: {reject}", String::from_utf8_lossy(&key)));
+            }
+        }
+    }
+    Ok(control)
 }
 
 /// Ends the open transactions of former owners that are no longer members: a member that is still there resolved its

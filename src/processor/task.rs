@@ -24,7 +24,7 @@ use crate::telemetry::{RecordOutcome, Telemetry};
 use super::intake::{self, Rules, Verdict};
 use super::letters;
 use super::orgs::{Change, Law, Orgs};
-use super::ports::{Output, OutputTopic, Record, RecordBatch, mark_of};
+use super::ports::{Header, Output, OutputTopic, Record, RecordBatch, mark_of};
 use super::settings::TaskSettings;
 
 mod publish;
@@ -262,17 +262,10 @@ impl Task {
                 }
                 Verdict::Duplicate => counts.duplicate += 1,
                 Verdict::Forward(home, org) => {
-                    counts.forwarded += u64::from(!muted);
-                    if !muted {
-                        let topic = &self.settings.usage_topic;
-                        self.outbox.push(letters::forward(
-                            OutputTopic::Usage,
-                            topic,
-                            &record,
-                            headers,
-                            home,
-                            &org,
-                        ));
+                    if !muted && self.send_on(OutputTopic::Usage, &record, headers, (home, &org), telemetry) {
+                        counts.forwarded += 1;
+                    } else {
+                        counts.dead += u64::from(!muted);
                     }
                 }
                 Verdict::DeadLetter(reject) => {
@@ -292,7 +285,7 @@ impl Task {
     fn judge<'a>(
         &mut self,
         record: &Record<'a>,
-        headers: &[super::ports::Header],
+        headers: &[Header],
         decoder: &mut Decoder,
     ) -> Result<Verdict<'a>, TaskError> {
         let log_time = self.meta.log_time.max(record.timestamp);
@@ -309,13 +302,36 @@ impl Task {
         &mut self,
         topic: &str,
         record: &Record<'_>,
-        headers: Vec<super::ports::Header>,
+        headers: Vec<Header>,
         reject: &Reject,
         telemetry: &Telemetry,
     ) {
         let place = format!("{topic}/{}@{}: {}", record.partition, record.offset, reject.detail);
         telemetry.dead_letter(reject.reason, 1, &place);
         self.outbox.push(letters::dead_letter(topic, record, headers, reject));
+    }
+
+    /// Forwards a record to its org's partition; one too large for that is buried, and false is told.
+    fn send_on(
+        &mut self,
+        topic: OutputTopic,
+        record: &Record<'_>,
+        headers: Vec<Header>,
+        (home, org): (i32, &str),
+        telemetry: &Telemetry,
+    ) -> bool {
+        let settings = Arc::clone(&self.settings);
+        let name = if topic == OutputTopic::Policies { &settings.policies_topic } else { &settings.usage_topic };
+        match letters::forward(topic, name, record, headers.clone(), home, org) {
+            Ok(output) => {
+                self.outbox.push(output);
+                true
+            }
+            Err(reject) => {
+                self.bury(name, record, headers, &reject, telemetry);
+                false
+            }
+        }
     }
 
     fn passed(&mut self, record: &Record<'_>) {
@@ -377,7 +393,8 @@ impl Task {
             for (symbol, place) in touched {
                 if self.orgs.changes(place, law) {
                     let last = last_of.get(&symbol).map(|&last| batch.get(last));
-                    let cause = last.map(|record| cause_of(&record, decoder));
+                    let headers = last_of.get(&symbol).map(|&last| batch.headers(last)).unwrap_or_default();
+                    let cause = last.map(|record| cause_of(&record, &headers, decoder));
                     self.causes.extend(last.map(|record| record.timestamp));
                     self.orgs.enqueue(place, cause);
                 }
@@ -405,12 +422,20 @@ impl Counts {
     }
 }
 
-fn cause_of(record: &Record<'_>, decoder: &mut Decoder) -> Cause {
+fn cause_of(record: &Record<'_>, headers: &[Header], decoder: &mut Decoder) -> Cause {
     let event = record.value.and_then(|value| decoder.usage(value).ok());
+    let own = event.as_ref().and_then(|event| event.trace_id()).map(str::to_owned);
     Cause {
         record: Some((record.partition, record.offset)),
         event_id: event.as_ref().map(|event| event.id().to_owned()),
-        trace_id: event.as_ref().and_then(|event| event.trace_id()).map(str::to_owned),
+        trace_id: own.or_else(|| traced(headers)),
         policy_offset: None,
     }
+}
+
+/// The trace id in the header `traceparent` (W3C Trace Context: version, trace id, parent id, flags).
+fn traced(headers: &[Header]) -> Option<String> {
+    let (_, value) = headers.iter().find(|(name, _)| name == "traceparent")?;
+    let trace = std::str::from_utf8(value).ok()?.split('-').nth(1)?;
+    (trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| trace.to_owned())
 }

@@ -78,11 +78,17 @@ pub struct Worker<S, K> {
     terms_held: BTreeSet<i32>,
     /// Set by a failed transaction: all tasks must be recovered before anything else.
     broken: bool,
+    /// Transactions that failed since the last one that did not.
+    failures: u32,
+    /// An output's schema cannot be registered: nothing is read until it can, or what waits would grow (Law 6).
+    unencodable: bool,
     flushed_at: Instant,
     /// The last batch was so large that records wait.
     is_busy: bool,
     heartbeat_at: Option<Instant>,
     reported_at: Option<Instant>,
+    orgs_reported_at: Option<Instant>,
+    stores_flushed_at: Instant,
 }
 
 impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
@@ -108,10 +114,14 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             waiting: BTreeMap::new(),
             terms_held: BTreeSet::new(),
             broken: false,
+            failures: 0,
+            unencodable: false,
             flushed_at: Instant::now(),
             is_busy: false,
             heartbeat_at: None,
             reported_at: None,
+            orgs_reported_at: None,
+            stores_flushed_at: Instant::now(),
         }
     }
 
@@ -252,6 +262,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     }
 
     fn resume_waiting(&mut self) {
+        if self.unencodable {
+            return;
+        }
         let due: Vec<i32> = self
             .waiting
             .iter()
@@ -369,12 +382,14 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             });
             if let Err(error) = proposed {
                 self.shared.telemetry.registry_error(&error.to_string());
+                self.hold_back();
                 return false;
             }
             if speaks {
                 offsets.push(task.offset(&id));
             }
         }
+        self.unencodable = false;
         if offsets.is_empty() {
             return true;
         }
@@ -391,9 +406,11 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             };
             self.shared.telemetry.transaction_failed(kind, &error.to_string());
             self.broken = true;
+            self.failures = self.failures.saturating_add(1);
             return false;
         }
         self.shared.telemetry.transaction(started.elapsed());
+        self.failures = 0;
         if heartbeat {
             self.heartbeat_at = Some(Instant::now());
         }
@@ -404,6 +421,17 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             }
         }
         true
+    }
+
+    /// Reads nothing more until what is to be said can be said.
+    fn hold_back(&mut self) {
+        self.unencodable = true;
+        let running: Vec<i32> = self.tasks().map(Task::partition).collect();
+        for partition in running {
+            if !self.waiting.contains_key(&partition) {
+                self.wait(partition);
+            }
+        }
     }
 
     fn persist_all(&mut self) {

@@ -130,7 +130,8 @@ impl Client {
             200..=299 => {
                 response.body_mut().with_config().limit(SCHEMA_BYTES_MAX).read_to_string().map(Some).map_err(told)
             }
-            404 => Ok(None),
+            // An id that the registry cannot even have is denied like one that it does not have.
+            400 | 404 | 410 | 422 if body.is_none() => Ok(None),
             401 | 403 => {
                 Err(format!("refuses our credentials ({status}); set user and password of `registry.url`"))
             }

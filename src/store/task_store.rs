@@ -247,6 +247,18 @@ impl Store {
         if position.saturating_sub(self.flushes.asked) < FLUSH_RECORDS {
             return Ok(());
         }
+        self.flush_in_background()
+    }
+
+    /// Begins to bring what was committed to the disk, if that was not asked for already.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn flush_in_background(&mut self) -> Result<(), StoreError> {
+        let position = self.meta.as_ref().map_or(0, |meta| meta.position);
+        if position == self.flushes.asked {
+            return Ok(());
+        }
         self.tables.flush(false)?;
         self.flushes.asked = position;
         self.flushes.expiring = self.flushes.expired.take().max(self.flushes.expiring);

@@ -10,7 +10,7 @@ use crate::processor::metadata::CommitMetadata;
 use crate::processor::orgs::Law;
 use crate::processor::ports::{CommitOffset, Output, OutputTopic};
 use crate::store::{StoreError, TaskMeta};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{OrgUse, Telemetry};
 
 use super::{Task, TaskError};
 
@@ -260,16 +260,25 @@ impl Task {
         Ok(())
     }
 
+    /// Brings what was persisted to the disk, in the background.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn flush_store(&mut self) -> Result<(), StoreError> {
+        self.store.flush_in_background()
+    }
+
     /// Refreshes the gauges of its orgs.
     pub fn report(&self, telemetry: &Telemetry) {
         let (without_policy, blocked) = self.orgs.counts(&self.terms);
         telemetry.orgs(self.partition, without_policy as u64, blocked as u64);
-        let orgs = self.orgs.gauges().map(|(org, used, allowance)| (org.to_owned(), used, allowance));
-        let mut orgs: Vec<_> = orgs.collect();
-        orgs.sort_by_key(|(_, used, _)| std::cmp::Reverse(*used));
-        orgs.truncate(self.settings.top_orgs);
-        let orgs =
-            orgs.into_iter().map(|(org, used, allowance)| crate::telemetry::OrgUse { org, used, allowance });
+        let mut orgs: Vec<_> = self.orgs.gauges().collect();
+        let top = self.settings.top_orgs;
+        if orgs.len() > top {
+            orgs.select_nth_unstable_by_key(top, |(_, used, _)| std::cmp::Reverse(*used));
+            orgs.truncate(top);
+        }
+        let orgs = orgs.into_iter().map(|(org, used, allowance)| OrgUse { org: org.to_owned(), used, allowance });
         telemetry.set_top_orgs(self.partition, orgs.collect());
     }
 }

@@ -4,7 +4,6 @@ use crate::codec::{DecodeError, Decoder};
 use crate::domain::reject::{Reason, Reject};
 use crate::domain::terms::TermsRecord;
 use crate::processor::intake;
-use crate::processor::letters;
 use crate::processor::orgs::Law;
 use crate::processor::ports::{OutputTopic, RecordBatch};
 use crate::telemetry::Telemetry;
@@ -48,14 +47,9 @@ impl Task {
                         let reject = Reject::new(Reason::Misrouted, detail);
                         self.bury(&self.settings.policies_topic.clone(), &record, headers, &reject, telemetry);
                     }
-                    Some(home) => self.outbox.push(letters::forward(
-                        OutputTopic::Policies,
-                        &self.settings.policies_topic,
-                        &record,
-                        headers,
-                        home,
-                        terms.org_id(),
-                    )),
+                    Some(home) => {
+                        self.send_on(OutputTopic::Policies, &record, headers, (home, terms.org_id()), telemetry);
+                    }
                 },
             }
             self.meta.policies_position = record.offset + 1;

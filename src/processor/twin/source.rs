@@ -194,8 +194,8 @@ impl Source for TwinSource {
         Ok(())
     }
 
-    fn policies_end(&mut self, partition: i32) -> Result<i64, PortError> {
-        Ok(self.log.lock().end(POLICIES, partition))
+    fn policies_range(&mut self, partition: i32) -> Result<(i64, i64), PortError> {
+        Ok((0, self.log.lock().end(POLICIES, partition)))
     }
 
     fn cluster_id(&mut self) -> Result<String, PortError> {

@@ -6,15 +6,19 @@ use std::time::{Duration, Instant};
 use crate::processor::ports::{Accepted, PortError, Rebalance, Sink, Source, Start};
 use crate::processor::recovery::{self, Halt};
 use crate::processor::task::Task;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::telemetry::{Moved, TaskState};
 
 use super::{Slot, Worker, WorkerError};
 
 /// How long recovery asks again before the worker gives up.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a store that is still in use is asked for again.
+const OPEN_PATIENCE: Duration = Duration::from_secs(20);
 /// The wait between two tries.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(200);
+/// The longest wait before a worker that fails again and again recovers.
+const RECOVERY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     pub(super) fn rebalance(&mut self, rebalance: Rebalance) -> Result<(), WorkerError> {
@@ -24,23 +28,41 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 telemetry.rebalanced(Moved::Assigned, &partitions);
                 let stores = self.open_stores(&partitions);
                 let accepted = self.recover(stores)?;
-                self.source.accept(&with_halted(&partitions, &accepted))?;
-                self.shared.health.joined(self.number);
+                match self.source.accept(&with_halted(&partitions, &accepted)) {
+                    Ok(()) => self.shared.health.joined(self.number),
+                    Err(PortError::Retriable(message)) => {
+                        // The group moved on meanwhile: its next event says what is ours.
+                        telemetry.transaction_failed("accept", &message);
+                        partitions.iter().for_each(|&partition| self.drop_task(partition));
+                    }
+                    Err(fatal) => return Err(fatal.into()),
+                }
             }
             Rebalance::Revoked(partitions) => {
                 telemetry.rebalanced(Moved::Revoked, &partitions);
                 self.hand_over(&partitions);
-                self.source.release(&partitions)?;
+                self.release(&partitions)?;
             }
             Rebalance::Lost(partitions) => {
                 telemetry.rebalanced(Moved::Lost, &partitions);
                 for partition in &partitions {
                     self.drop_task(*partition);
                 }
-                self.source.release(&partitions)?;
+                self.release(&partitions)?;
             }
         }
         Ok(())
+    }
+
+    /// The partitions are no longer ours, whether or not the client says so without an error.
+    fn release(&mut self, partitions: &[i32]) -> Result<(), WorkerError> {
+        match self.source.release(partitions) {
+            Err(PortError::Retriable(message)) => {
+                self.shared.telemetry.transaction_failed("release", &message);
+                Ok(())
+            }
+            other => Ok(other?),
+        }
     }
 
     /// The revocation barrier: what is folded is published and persisted before another member may speak. What
@@ -89,7 +111,16 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         let mut stores = Vec::new();
         for &partition in partitions {
             self.shared.health.set(partition, TaskState::Restoring);
-            match (self.open)(partition) {
+            if partition >= self.source.partitions() {
+                let message = format!(
+                    "partition {partition}: the usage topic had {} partitions when this instance started; more \
+                     partitions would move orgs to others. Restore the topic, or migrate to a new one",
+                    self.source.partitions()
+                );
+                self.halt(partition, &Halt::new("partitions_changed", message));
+                continue;
+            }
+            match self.open_with_patience(partition) {
                 Ok(store) => {
                     self.shared.shelf.put(&store);
                     stores.push((partition, store));
@@ -98,6 +129,21 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             }
         }
         stores
+    }
+
+    /// A store may still be held by the worker of this process that owned it until now, or by a question's reader.
+    fn open_with_patience(&self, partition: i32) -> Result<Store, StoreError> {
+        let started = Instant::now();
+        loop {
+            match (self.open)(partition) {
+                Err(StoreError::InUse { .. } | StoreError::StillRead { .. })
+                    if started.elapsed() < OPEN_PATIENCE =>
+                {
+                    std::thread::sleep(RECOVERY_PAUSE);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Fences, surveys and starts tasks on `stores`; gives the partitions that run and from where to read them.
@@ -150,6 +196,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// The way back after a failed transaction: a new producer resolves what the old one had open, and every task is
     /// recovered from its store. Dead letters and forwards are made again by the replay.
     pub(super) fn recover_all(&mut self) -> Result<(), WorkerError> {
+        // A transaction that fails again and again is tried ever more slowly.
+        let pause = RECOVERY_PAUSE.saturating_mul(self.failures.saturating_sub(1)).min(RECOVERY_PAUSE_MAX);
+        std::thread::sleep(pause);
         match self.sink.renew() {
             Ok(()) => {}
             Err(PortError::Retriable(message)) => {
@@ -172,9 +221,16 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         self.waiting.clear();
         self.terms_held.clear();
         for Accepted { partition, start } in self.recover(stores)? {
-            if let Some(start) = start {
-                self.source.seek(partition, start)?;
-                self.source.pause(partition, false)?;
+            let Some(start) = start else { continue };
+            let sought = self.source.seek(partition, start).and_then(|()| self.source.pause(partition, false));
+            match sought {
+                Ok(()) => {}
+                Err(PortError::Retriable(message)) => {
+                    // Still broken: all of it again in the next turn.
+                    self.shared.telemetry.transaction_failed("seek", &message);
+                    return Ok(());
+                }
+                Err(fatal) => return Err(fatal.into()),
             }
         }
         self.broken = false;

@@ -9,6 +9,12 @@ use super::{Slot, Worker};
 
 /// Time between two readings of readiness and lag.
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+/// Time between two readings of the gauges of orgs, which cost a look at each.
+const ORGS_INTERVAL: Duration = Duration::from_secs(2);
+/// A task whose log time lies so far back while records wait has not caught up any more.
+const BEHIND_SECONDS_MAX: f64 = 30.0;
+/// Time after which what was persisted is also brought to the disk, so that little is replayed after a crash.
+const DISK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     pub(super) fn report(&mut self) {
@@ -17,13 +23,20 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         }
         self.reported_at = Some(Instant::now());
         let now = self.settings.task.clock.now();
-        for (&partition, slot) in &self.slots {
+        let orgs = self.orgs_reported_at.is_none_or(|at| at.elapsed() >= ORGS_INTERVAL);
+        if orgs {
+            self.orgs_reported_at = Some(Instant::now());
+        }
+        for (&partition, slot) in &mut self.slots {
             let Slot::Running(task) = slot else { continue };
             let range = self.source.cached_range(partition);
             let lag = range.map_or(0, |range| (range.stable - task.position()).max(0));
             let behind = now.micros_since(task.log_time()).max(0);
             #[expect(clippy::cast_precision_loss, reason = "a lag is a float by its metric's format")]
             let seconds = if lag == 0 { 0.0 } else { behind as f64 / 1e6 };
+            if seconds > BEHIND_SECONDS_MAX {
+                task.fell_behind();
+            }
             let unstable = range.map_or(0, |range| (range.high - range.stable).max(0));
             self.shared.telemetry.lag(partition, LagReading { records: lag, seconds, unstable });
             let state = if !task.is_speaking() {
@@ -34,7 +47,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 TaskState::Behind { lag }
             };
             self.shared.health.set(partition, state);
-            task.report(&self.shared.telemetry);
+            if orgs {
+                task.report(&self.shared.telemetry);
+            }
             match task.store().stats() {
                 Ok(stats) => self.shared.telemetry.store(
                     partition,
@@ -43,6 +58,22 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 ),
                 Err(error) => tracing::warn!(partition, %error, "the store does not tell its size"),
             }
+        }
+        self.flush_stores();
+    }
+
+    fn flush_stores(&mut self) {
+        if self.stores_flushed_at.elapsed() < DISK_INTERVAL {
+            return;
+        }
+        self.stores_flushed_at = Instant::now();
+        let mut failures = Vec::new();
+        for (&partition, slot) in &mut self.slots {
+            let Slot::Running(task) = slot else { continue };
+            failures.extend(task.flush_store().err().map(|error| (partition, error)));
+        }
+        for (partition, error) in failures {
+            self.failed(partition, error.into());
         }
     }
 }
