@@ -42,7 +42,13 @@ impl Audit {
         read_topic(kafka, &kafka.topics.usage, |record, _| {
             let event = decoder.usage(record.value.unwrap()).unwrap();
             audit.records += 1;
-            if !seen.insert(format!("{} {} {} {:?}", event.org_id(), event.source(), event.id(), event.event_type())) {
+            if !seen.insert(format!(
+                "{} {} {} {:?}",
+                event.org_id(),
+                event.source(),
+                event.id(),
+                event.event_type()
+            )) {
                 audit.duplicates += 1;
                 return;
             }
@@ -62,10 +68,9 @@ impl Audit {
         let day = event.occurred_at().micros().div_euclid(86_400_000_000);
         let (product, model) = (value(Dimension::Product), value(Dimension::Model));
         let cell = (event.org_id().to_owned(), day, product, model, value(Dimension::User));
-        for sum in [
-            self.by_org.entry(event.org_id().to_owned()).or_default(),
-            self.by_cell.entry(cell).or_default(),
-        ] {
+        for sum in
+            [self.by_org.entry(event.org_id().to_owned()).or_default(), self.by_cell.entry(cell).or_default()]
+        {
             sum.0 += i128::from(credits.micros());
             sum.1 += events;
         }

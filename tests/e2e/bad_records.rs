@@ -137,7 +137,8 @@ fn a_record_without_its_key_or_in_a_foreign_partition_is_folded_once_at_home() {
         producer.send(&kafka.topics.usage, &sent).unwrap();
     }
     producer.flush(Duration::from_secs(30)).unwrap();
-    let used = || serde_json::from_str::<Value>(&instance.get(&format!("/v1/orgs/{org}")).1).unwrap()["used"].clone();
+    let used =
+        || serde_json::from_str::<Value>(&instance.get(&format!("/v1/orgs/{org}")).1).unwrap()["used"].clone();
     wait_until("all four to be folded", PATIENCE, || used() == "6.000000");
     site.wait_for_the_end(PATIENCE);
 

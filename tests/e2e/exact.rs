@@ -21,7 +21,8 @@ const SECONDS: u64 = 40;
 
 /// How many records are produced.
 fn count() -> u64 {
-    std::env::var("TALLYMAN_E2E_EVENTS").map_or(200_000, |text| text.parse().expect("TALLYMAN_E2E_EVENTS is a number"))
+    std::env::var("TALLYMAN_E2E_EVENTS")
+        .map_or(200_000, |text| text.parse().expect("TALLYMAN_E2E_EVENTS is a number"))
 }
 
 /// What the generator will draw for each org, known beforehand so that limits can stand exactly at it.

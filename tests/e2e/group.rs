@@ -14,12 +14,15 @@ const COUNT: u64 = 60_000;
 
 /// Starts a stream of about ten seconds into a log whose limits are set.
 fn produce(site: &Site, seed: u64) -> Running {
-    let (seed, count, orgs, rate) = (seed.to_string(), COUNT.to_string(), ORGS.to_string(), (COUNT / 10).to_string());
+    let (seed, count, orgs, rate) =
+        (seed.to_string(), COUNT.to_string(), ORGS.to_string(), (COUNT / 10).to_string());
     site.start(&["produce", "--seed", &seed, "--count", &count, "--orgs", &orgs, "--rate", &rate])
 }
 
 fn folds(instance: &Instance, count: f64) {
-    wait_until("an instance to fold its share", PATIENCE, || instance.metrics().sum("tallyman_records_total") >= count);
+    wait_until("an instance to fold its share", PATIENCE, || {
+        instance.metrics().sum("tallyman_records_total") >= count
+    });
 }
 
 /// All that was produced is summed and decided as the auditor does it.

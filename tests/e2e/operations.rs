@@ -18,9 +18,9 @@ use crate::support::{PATIENCE, Site, kafka, start_kafka, wait_until};
 pub fn make_topic(servers: &str, topic: &str, config: &[(&str, &str)]) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();
-    let new = config.iter().fold(NewTopic::new(topic, 1, TopicReplication::Fixed(1)), |new, (key, value)| {
-        new.set(key, value)
-    });
+    let new = config
+        .iter()
+        .fold(NewTopic::new(topic, 1, TopicReplication::Fixed(1)), |new, (key, value)| new.set(key, value));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
     let made = runtime.block_on(admin.create_topics(&[new], &options)).unwrap();
@@ -98,11 +98,10 @@ fn an_instance_is_ready_when_it_has_caught_up_drains_in_time_and_halts_alone() {
     assert_eq!(more.wait(PATIENCE), 0);
 
     // The same store under other settings of the fold: halted with the way out, and never ready.
-    let other = Site::new(&kafka, &[("dedupe.window", "\"12h\""), ("store.dir", &format!("{:?}", site.path("data")))]);
+    let other =
+        Site::new(&kafka, &[("dedupe.window", "\"12h\""), ("store.dir", &format!("{:?}", site.path("data")))]);
     let halted = other.run();
-    wait_until("the partitions to halt", PATIENCE, || {
-        halted.metrics().sum("tallyman_partition_halted") > 1.5
-    });
+    wait_until("the partitions to halt", PATIENCE, || halted.metrics().sum("tallyman_partition_halted") > 1.5);
     let (status, reasons) = halted.get("/readyz");
     assert_eq!(status, 503);
     assert!(reasons.contains("halted (store)") && reasons.contains("tallyman rebuild"), "{reasons}");
@@ -206,7 +205,8 @@ fn policies_are_applied_and_asked_for_and_usage_comes_as_csv() {
     assert_eq!((micros, count), audit.by_org["org-0000"], "{csv}");
     let summary = site.tell(&["query", "summary", "org-0000", "--url", &instance.url]);
     assert!(summary.contains("scale"), "{summary}");
-    let (code, _, told) = site.ask(&["query", "usage", "org-0000", "--url", &instance.url, "--bucket", "fortnight"]);
+    let (code, _, told) =
+        site.ask(&["query", "usage", "org-0000", "--url", &instance.url, "--bucket", "fortnight"]);
     assert_eq!(code, 2, "{told}");
     instance.stop();
 }

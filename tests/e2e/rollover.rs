@@ -106,7 +106,8 @@ impl Stage {
             let (status, body) = get(&url);
             last = if status == 200 { serde_json::from_str(&body).unwrap() } else { Value::Null };
             let decision = &last["decisions"][0];
-            let told = ["action", "reason", "allowance", "used"].map(|field| decision[field].as_str().unwrap_or(""));
+            let told =
+                ["action", "reason", "allowance", "used"].map(|field| decision[field].as_str().unwrap_or(""));
             (told == [action, reason, allowance, used]).then_some(())
         });
     }

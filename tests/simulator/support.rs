@@ -228,7 +228,8 @@ impl Member {
 
     /// Why a partition is halted, if it is.
     pub fn halt_of(&self, partition: i32) -> Option<(&'static str, String)> {
-        self.health.tasks().into_iter().find(|(number, _)| *number == partition).and_then(|(_, state)| match state {
+        self.health.tasks().into_iter().find(|(number, _)| *number == partition).and_then(|(_, state)| match state
+        {
             TaskState::Halted { reason, message } => Some((reason, message)),
             _ => None,
         })
