@@ -350,6 +350,9 @@ impl Source for KafkaSource {
         }
         self.usage.forget(partition);
         let topics = &self.settings.topics;
+        // A partition that went and came back may have lost its forwarding after it was started: see `forward`.
+        self.usage.forward(&topics.usage, partition);
+        self.policies.forward(&topics.policies, partition);
         seek(&self.member, &topics.usage, partition, start.usage)?;
         seek(&self.policies_reader, &topics.policies, partition, start.policies)
     }
