@@ -32,6 +32,8 @@ const STABLE: Duration = Duration::from_secs(5);
 const CONTROL: Duration = Duration::from_secs(15);
 /// How long a seek is tried again while librdkafka is still starting the partition.
 const SEEK: Duration = Duration::from_secs(5);
+/// How long a poll looks for the rebalance that tells of a lost assignment.
+const LOST: Duration = Duration::from_millis(500);
 /// Log lines, statistics and errors served a poll; the rest waits for the next.
 const EVENTS_PER_POLL: usize = 8;
 
@@ -110,7 +112,12 @@ impl KafkaSource {
 
     /// Serves what stands in the consumers' own queues; a rebalance if there is one.
     fn serve_events(&mut self) -> Result<Option<Rebalance>, PortError> {
-        for _ in 0..EVENTS_PER_POLL {
+        let deadline = Instant::now() + LOST;
+        let mut served = 0;
+        // What is lost is let go first: nothing can be published before, and while brokers are away the rebalance that
+        // says so stands behind thousands of errors.
+        while served < EVENTS_PER_POLL || (self.member.assignment_lost() && Instant::now() < deadline) {
+            served += 1;
             for consumer in [&self.member, &self.policies_reader] {
                 if let Some(Err(error)) = consumer.poll(Duration::ZERO) {
                     consumer.context().consumer_error(&error);
@@ -347,6 +354,9 @@ impl Source for KafkaSource {
         }
         self.usage.forget(partition);
         let topics = &self.settings.topics;
+        // A partition that went and came back may have lost its forwarding after it was started: see `forward`.
+        self.usage.forward(&topics.usage, partition);
+        self.policies.forward(&topics.policies, partition);
         seek(&self.member, &topics.usage, partition, start.usage)?;
         seek(&self.policies_reader, &topics.policies, partition, start.policies)
     }
