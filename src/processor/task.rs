@@ -80,6 +80,7 @@ pub struct Task {
     meta: TaskMeta,
     recovered: Recovered,
     started: Instant,
+    flushed_at: Instant,
     speaking: bool,
     /// Where the log was last seen to end.
     log_end: i64,
@@ -136,6 +137,7 @@ impl Task {
             meta: stored,
             recovered,
             started: Instant::now(),
+            flushed_at: Instant::now(),
             outbox: Vec::new(),
             changes: Vec::new(),
             new_levels,

@@ -82,7 +82,6 @@ pub struct Worker<S, K> {
     failures: u32,
     /// An output's schema cannot be registered: nothing is read until it can, or what waits would grow (Law 6).
     unencodable: bool,
-    flushed_at: Instant,
     /// The last batch was so large that records wait.
     is_busy: bool,
     heartbeat_at: Option<Instant>,
@@ -116,7 +115,6 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             broken: false,
             failures: 0,
             unencodable: false,
-            flushed_at: Instant::now(),
             is_busy: false,
             heartbeat_at: None,
             reported_at: None,
@@ -341,27 +339,34 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         for task in self.speaking() {
             task.decide(DECISIONS_PER_TURN_MAX);
         }
-        let flush = self.is_flush_due();
+        let due = self.flush_due();
         let heartbeat = self.heartbeat_at.is_none_or(|at| at.elapsed() >= HEARTBEAT_INTERVAL);
-        let published = self.publish(flush, heartbeat);
-        if flush && published {
-            self.persist_all();
+        let is_due = |partition| due == Some(partition);
+        if self.publish(is_due, heartbeat) {
+            self.persist(is_due);
         }
     }
 
-    fn is_flush_due(&self) -> bool {
+    /// The task whose flush is due, if any: one a turn, for a flush keeps the decisions of all others waiting.
+    fn flush_due(&self) -> Option<i32> {
         let rows: usize = self.tasks().map(Task::dirty_len).sum();
-        let full = rows >= self.settings.flush_rows_max;
-        let ahead = self.tasks().any(Task::is_ahead_of_store);
         let interval = self.settings.flush_interval * if self.is_busy { BUSY_FLUSH_FACTOR } else { 1 };
-        let due = ahead && (full || self.flushed_at.elapsed() >= interval);
         // A timer can make orgs wait for a flush when nothing was folded since the last one.
-        due || self.tasks().any(Task::wants_flush)
+        let wanted = self.tasks().find(|task| task.wants_flush());
+        let ahead = self.tasks().filter(|task| task.is_ahead_of_store());
+        let full = rows >= self.settings.flush_rows_max;
+        let due = if full {
+            ahead.max_by_key(|task| task.dirty_len())
+        } else {
+            ahead.max_by_key(|task| task.unflushed_for())
+        };
+        let due = due.filter(|task| full || task.unflushed_for() >= interval);
+        wanted.or(due).map(Task::partition)
     }
 
-    /// Publishes all proposals in one transaction with the positions they follow from (Law 3); with `positions` also
-    /// those of tasks that have nothing to say. True when nothing is left unpublished.
-    fn publish(&mut self, positions: bool, heartbeat: bool) -> bool {
+    /// Publishes all proposals in one transaction with the positions they follow from (Law 3); also those of
+    /// partitions to `flush` that have nothing to say. True when nothing is left unpublished.
+    fn publish(&mut self, flush: impl Fn(i32) -> bool, heartbeat: bool) -> bool {
         let mut outputs = Vec::new();
         let mut offsets = Vec::new();
         let id = self.sink.transactional_id().to_owned();
@@ -372,7 +377,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             if !task.is_speaking() {
                 continue;
             }
-            let mut speaks = task.has_outputs() || (positions && task.is_ahead_of_commit());
+            let mut speaks = task.has_outputs() || (flush(task.partition()) && task.is_ahead_of_commit());
             let proposed = task.propose(encoder, &mut outputs).and_then(|()| {
                 if heartbeat {
                     outputs.push(task.heartbeat(encoder, now)?);
@@ -434,10 +439,10 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         }
     }
 
-    fn persist_all(&mut self) {
-        self.flushed_at = Instant::now();
+    /// Writes what is published of the partitions to `flush` to their stores.
+    fn persist(&mut self, flush: impl Fn(i32) -> bool) {
         let mut failures = Vec::new();
-        for (&partition, slot) in &mut self.slots {
+        for (&partition, slot) in self.slots.iter_mut().filter(|(partition, _)| flush(**partition)) {
             let Slot::Running(task) = slot else { continue };
             // A task that was not in the transaction (nothing to say, not ahead) stands at its last commit.
             if task.has_commit()

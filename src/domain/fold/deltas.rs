@@ -43,6 +43,12 @@ impl<K: Copy + Eq + Hash> Deltas<K> {
         &mut tallies[place as usize]
     }
 
+    /// The key at `place`, below `len`, with its tally.
+    #[must_use]
+    pub fn at(&self, place: usize) -> (K, &Tally) {
+        (self.keys[place], &self.tallies[place])
+    }
+
     /// Each key with its tally.
     pub fn iter(&self) -> impl Iterator<Item = (K, &Tally)> {
         self.keys.iter().copied().zip(&self.tallies)

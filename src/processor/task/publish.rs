@@ -1,7 +1,7 @@
 //! Publish, then persist (Law 3): when a task begins to speak, what it proposes, and what it writes to its store once
 //! a commit is known.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::codec::{Encoder, RegistryError};
 use crate::domain::decision::Heartbeat;
@@ -107,6 +107,12 @@ impl Task {
     #[must_use]
     pub fn is_ahead_of_store(&self) -> bool {
         (self.meta.position, self.meta.policies_position) != self.persisted || !self.new_levels.is_empty()
+    }
+
+    /// How long ago it was persisted, or recovered.
+    #[must_use]
+    pub fn unflushed_for(&self) -> Duration {
+        self.flushed_at.elapsed()
     }
 
     /// How many rows wait to be persisted.
@@ -216,6 +222,7 @@ impl Task {
         let policies_position = self.meta.policies_position.min(self.committed.1);
         let meta = TaskMeta { policies_position, ..self.meta.clone() };
         let started = Instant::now();
+        self.flushed_at = started;
         if self.speaking {
             for (product, model, tally) in self.fold.product_model_deltas() {
                 telemetry.credits(product.unwrap_or_default(), model, tally.credits());

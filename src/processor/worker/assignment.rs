@@ -68,8 +68,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// The revocation barrier: what is folded is published and persisted before another member may speak. What
     /// cannot be published is not persisted either: the successor replays it.
     pub(super) fn hand_over(&mut self, partitions: &[i32]) {
-        if !self.broken && self.publish(true, false) {
-            self.persist_all();
+        if !self.broken && self.publish(|_| true, false) {
+            self.persist(|_| true);
         }
         for partition in partitions {
             self.drop_task(*partition);
