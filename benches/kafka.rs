@@ -42,7 +42,10 @@ fn main() {
     println!("full drain, {ORGS} orgs, {events} events of about 150 bytes, all built-in views, 24 h dedupe");
     drained(kafka, events);
     println!("\nproduce to decision seen by a read_committed reader, {ORGS} orgs, {} s each", HELD.as_secs());
-    println!("{:>10}  {:>9}  {:>8}  {:>8}  {:>8}", "events/s", "decisions", "p50 ms", "p99 ms", "max ms");
+    println!(
+        "{:>10}  {:>9}  {:>8}  {:>8}  {:>8}  {:>14}  {:>8}",
+        "events/s", "decisions", "p50 ms", "p99 ms", "max ms", "transaction ms", "flush ms"
+    );
     for rate in [5_000, 15_000] {
         latency(kafka, rate);
     }
@@ -70,11 +73,25 @@ fn start(kafka: &KafkaSettings, dir: &std::path::Path) -> App {
     App::start(&settings(kafka, dir), wiring).expect("the instance starts")
 }
 
+fn metrics(app: &App) -> String {
+    let answer = ureq::get(format!("http://{}/metrics", app.address())).call();
+    answer.expect("metrics answer").body_mut().read_to_string().expect("metrics are text")
+}
+
 fn folded(app: &App) -> u64 {
-    let text = ureq::get(format!("http://{}/metrics", app.address())).call();
-    let text = text.expect("metrics answer").body_mut().read_to_string().expect("metrics are text");
+    let text = metrics(app);
     let counts = text.lines().filter(|line| line.starts_with("tallyman_records_total"));
     counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+/// The mean of a histogram of seconds.
+fn mean_ms(app: &App, name: &str) -> f64 {
+    let text = metrics(app);
+    let sum = |suffix: &str| -> f64 {
+        let of = text.lines().filter(|line| line.starts_with(&format!("tallyman_{name}_seconds_{suffix}")));
+        of.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    };
+    sum("sum") / sum("count") * 1e3
 }
 
 fn drained(kafka: &Kafka, events: u64) {
@@ -196,10 +213,13 @@ fn latency(kafka: &Kafka, rate: u64) {
     std::thread::park_timeout(Duration::from_secs(1));
     stop.store(true, Ordering::Relaxed);
     let mut took = reader.join().expect("the reader ends");
+    let means = ["transaction_duration", "store_flush_duration"].map(|name| mean_ms(&app, name));
     app.stop().expect("the instance drains");
     took.sort();
     let at = |percent: usize| took[(took.len() - 1) * percent / 100].as_secs_f64() * 1e3;
-    println!("{rate:>10}  {:>9}  {:>8.1}  {:>8.1}  {:>8.1}", took.len(), at(50), at(99), at(100));
+    let [transaction, flush] = means;
+    let (decisions, p50, p99, max) = (took.len(), at(50), at(99), at(100));
+    println!("{rate:>10}  {decisions:>9}  {p50:>8.1}  {p99:>8.1}  {max:>8.1}  {transaction:>14.1}  {flush:>8.1}");
 }
 
 /// Sends events at `rate` a second in steps of a millisecond.
