@@ -127,21 +127,27 @@ pub fn decoded_decisions(kafka: &KafkaSettings, mut decoder: Decoder) -> Vec<Lim
     let mut found = Vec::new();
     read_topic(kafka, &kafka.topics.decisions, |record, _| {
         if !record.key.unwrap().starts_with(b"!heartbeat|") {
-            found.push(decoder.decision(record.value.unwrap()).unwrap());
+            found.push((record.partition, decoder.decision(record.value.unwrap()).unwrap()));
         }
     })
     .unwrap();
-    found
+    by_partition(found)
+}
+
+/// Two readings of a topic interleave its partitions differently; within one, the order is the log's.
+fn by_partition<T>(mut found: Vec<(i32, T)>) -> Vec<T> {
+    found.sort_by_key(|(partition, _)| *partition);
+    found.into_iter().map(|(_, record)| record).collect()
 }
 
 /// Every alert that was published, as its JSON.
 pub fn alerts(kafka: &KafkaSettings) -> Vec<Value> {
     let mut found = Vec::new();
     read_topic(kafka, &kafka.topics.alerts, |record, _| {
-        found.push(serde_json::from_slice(record.value.unwrap()).unwrap());
+        found.push((record.partition, serde_json::from_slice(record.value.unwrap()).unwrap()));
     })
     .unwrap();
-    found
+    by_partition(found)
 }
 
 /// A dead letter: key, value, `tallyman-` headers and others by name.
