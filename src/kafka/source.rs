@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::consumer::{Consumer, ConsumerGroupMetadata, RebalanceProtocol};
+use rdkafka::error::KafkaError;
 use rdkafka::groups::GroupInfo;
+use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -118,9 +120,13 @@ impl KafkaSource {
         // says so stands behind thousands of errors.
         while served < EVENTS_PER_POLL || (self.member.assignment_lost() && Instant::now() < deadline) {
             served += 1;
-            for consumer in [&self.member, &self.policies_reader] {
-                if let Some(Err(error)) = consumer.poll(Duration::ZERO) {
-                    consumer.context().consumer_error(&error);
+            for is_usage in [true, false] {
+                let consumer = Arc::clone(if is_usage { &self.member } else { &self.policies_reader });
+                match consumer.poll(Duration::ZERO) {
+                    Some(Ok(strayed)) => self.lead_back(is_usage, strayed.partition(), Some(strayed.offset()))?,
+                    Some(Err(KafkaError::PartitionEOF(partition))) => self.lead_back(is_usage, partition, None)?,
+                    Some(Err(error)) => consumer.context().consumer_error(&error),
+                    None => {}
                 }
                 if let Some(fatal) = consumer.context().take_fatal() {
                     return Err(PortError::Fatal(format!(
@@ -135,6 +141,22 @@ impl KafkaSource {
             }
         }
         Ok(None)
+    }
+
+    /// What stands in a consumer's own queue has lost its forwarding: it is led to ours again, and read again from the
+    /// record that strayed, before anything behind it is taken (Law 7).
+    fn lead_back(&mut self, is_usage: bool, partition: i32, strayed: Option<i64>) -> Result<(), PortError> {
+        if !self.started.contains(&partition) {
+            return Ok(());
+        }
+        let topics = &self.settings.topics;
+        let (queue, topic, consumer) = if is_usage {
+            (&mut self.usage, &topics.usage, &self.member)
+        } else {
+            (&mut self.policies, &topics.policies, &self.policies_reader)
+        };
+        queue.forward(topic, partition);
+        strayed.map_or(Ok(()), |offset| seek(consumer, topic, partition, offset))
     }
 
     /// Answers by itself a rebalance that moves nothing: there is nothing to recover or to let go.
@@ -277,11 +299,11 @@ fn partition_count(settings: &KafkaSettings, consumer: &StatefulConsumer) -> Res
     }
 }
 
-fn retriable(what: &str, error: &rdkafka::error::KafkaError) -> PortError {
+fn retriable(what: &str, error: &KafkaError) -> PortError {
     PortError::Retriable(format!("{what}: {}", told(error)))
 }
 
-fn fatal(what: &str, error: &rdkafka::error::KafkaError) -> PortError {
+fn fatal(what: &str, error: &KafkaError) -> PortError {
     PortError::Fatal(format!("{what}: {}", told(error)))
 }
 
