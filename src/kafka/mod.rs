@@ -10,6 +10,7 @@ mod batch;
 mod client;
 mod embedded;
 mod log_reader;
+mod lookup;
 mod offsets;
 mod producer;
 mod reader;

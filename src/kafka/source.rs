@@ -18,6 +18,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::Error;
 use super::batch::{Batch, BatchQueue, Fault, StatefulConsumer};
 use super::client::ConsumerState;
+use super::lookup::{partition_count, seek};
 use super::offsets::OffsetKeeper;
 use super::reader::Reader;
 use super::settings::{Isolation, KafkaSettings, told};
@@ -27,13 +28,11 @@ use crate::processor::ports::{
 };
 
 /// How long a question to the cluster may take.
-const ASK: Duration = Duration::from_secs(10);
+pub(super) const ASK: Duration = Duration::from_secs(10);
 /// How long O* may stay open: a former owner is fenced before it is asked for, so what is open ends at once.
 const STABLE: Duration = Duration::from_secs(5);
 /// How long the control partition may give nothing before its end.
 const CONTROL: Duration = Duration::from_secs(15);
-/// How long a seek is tried again while librdkafka is still starting the partition.
-const SEEK: Duration = Duration::from_secs(5);
 /// How long a poll looks for the rebalance that tells of a lost assignment.
 const LOST: Duration = Duration::from_millis(500);
 /// Log lines, statistics and errors served a poll; the rest waits for the next.
@@ -286,20 +285,7 @@ impl KafkaSource {
     }
 }
 
-fn partition_count(settings: &KafkaSettings, consumer: &StatefulConsumer) -> Result<i32, Error> {
-    let topic = &settings.topics.usage;
-    let metadata = consumer
-        .fetch_metadata(Some(topic), ASK)
-        .map_err(|error| settings.cluster_error(format!("topic {topic} cannot be looked up"), &error))?;
-    let count =
-        metadata.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len());
-    match i32::try_from(count) {
-        Ok(count) if count > 0 => Ok(count),
-        _ => Err(Error::NoTopic(topic.clone())),
-    }
-}
-
-fn retriable(what: &str, error: &KafkaError) -> PortError {
+pub(super) fn retriable(what: &str, error: &KafkaError) -> PortError {
     PortError::Retriable(format!("{what}: {}", told(error)))
 }
 
@@ -487,19 +473,6 @@ impl Source for KafkaSource {
 
     fn partitions(&self) -> i32 {
         self.partitions
-    }
-}
-
-fn seek(consumer: &StatefulConsumer, topic: &str, partition: i32, offset: i64) -> Result<(), PortError> {
-    let deadline = Instant::now() + SEEK;
-    loop {
-        match consumer.seek(topic, partition, Offset::Offset(offset), SEEK) {
-            Ok(()) => return Ok(()),
-            Err(error) if Instant::now() >= deadline => {
-                return Err(retriable("a partition cannot be read again", &error));
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(5)),
-        }
     }
 }
 
