@@ -11,7 +11,7 @@ use tallyman::codec::compatibility::full;
 use tallyman::codec::schemas::{current, fingerprint, history, known};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
+    PathBuf::from(".")
 }
 
 fn parse(path: &Path) -> Schema {

@@ -137,7 +137,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The kept bytes of `name`. A new kind of value is written once; then its file belongs to the project for ever.
 fn golden(name: &str, encoded: &[u8]) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/store/{name}.hex"));
+    let path = PathBuf::from(format!("tests/fixtures/store/{name}.hex"));
     let Ok(text) = std::fs::read_to_string(&path) else {
         std::fs::write(&path, hex(encoded) + "\n").unwrap();
         panic!("{} was missing and has been written: look at it and commit it", path.display());
