@@ -6,7 +6,8 @@ use super::credits::CreditSum;
 use super::decision::{Action, DecisionReason, Figures, Level};
 use super::percent::level_reached;
 use super::period::Period;
-use super::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus, PolicyHistory, extra_of};
+use super::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus, extra_of};
+use super::terms_book::PolicyHistory;
 use super::time::Timestamp;
 
 /// What binds an org at an instant.

@@ -25,5 +25,6 @@ pub mod scope;
 pub mod summary;
 pub mod tally;
 pub mod terms;
+pub mod terms_book;
 pub mod time;
 pub mod view;

@@ -10,7 +10,8 @@ use std::sync::LazyLock;
 use jiff::civil::{Date, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
 
-use super::terms::{DefaultTerms, OrgPolicy, PolicyHistory};
+use super::terms::{DefaultTerms, OrgPolicy};
+use super::terms_book::PolicyHistory;
 use super::time::{Hour, Timestamp};
 
 /// Months whose anchors are computed: years -9000 to 9000. One endless period lies before and one after them.

@@ -1,10 +1,8 @@
-//! Terms: what an org may use. The records of the policies topic, and which of them is in force at an instant.
-
-use std::collections::BTreeMap;
+//! Terms: what an org may use, as the records of the policies topic say it. Next: `terms_book` for which of them is in
+//! force at an instant.
 
 use super::credits::{CreditSum, Credits};
 use super::dimension::Dimension;
-use super::id::OrgId;
 use super::time::Timestamp;
 
 /// Whether an org may use anything at all.
@@ -217,77 +215,6 @@ impl TermsRecord {
             Self::PurchaseDeclined(_) => "PurchaseDeclined",
             Self::Label(_) => "Label",
         }
-    }
-}
-
-/// One org's policies, ordered by (effective_at, offset). Nothing is ever overwritten, so the terms of any past
-/// instant can still be told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PolicyHistory(BTreeMap<(Timestamp, i64), OrgPolicy>);
-
-impl PolicyHistory {
-    /// Takes the policy that stands at `offset` of the policies partition; the same offset again changes nothing.
-    pub fn insert(&mut self, offset: i64, policy: OrgPolicy) {
-        self.0.insert((policy.effective_at, offset), policy);
-    }
-
-    /// The policy in force at `at`, with its offset: the greatest (effective_at, offset) with effective_at <= at.
-    #[must_use]
-    pub fn in_force(&self, at: Timestamp) -> Option<(i64, &OrgPolicy)> {
-        let (&(_, offset), policy) = self.0.range(..=(at, i64::MAX)).next_back()?;
-        Some((offset, policy))
-    }
-
-    /// The earliest policy.
-    #[must_use]
-    pub fn first(&self) -> Option<&OrgPolicy> {
-        self.0.values().next()
-    }
-
-    /// The next instant after `at` at which another policy comes into force.
-    #[must_use]
-    pub fn next_change_after(&self, at: Timestamp) -> Option<Timestamp> {
-        let (&(effective_at, _), _) = self.0.range((at, i64::MAX)..).find(|((from, _), _)| *from > at)?;
-        Some(effective_at)
-    }
-
-    /// Every policy with its offset, earliest first.
-    pub fn iter(&self) -> impl Iterator<Item = (i64, &OrgPolicy)> {
-        self.0.iter().map(|(&(_, offset), policy)| (offset, policy))
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// The terms of the orgs of one partition.
-#[derive(Clone, Debug, Default)]
-pub struct TermsBook {
-    policies: BTreeMap<OrgId, PolicyHistory>,
-}
-
-impl TermsBook {
-    /// Takes the record at `offset` of the policies partition and names the org whose terms changed; `None` for a
-    /// record that changes no decision yet (budgets, grants and labels are kept by the store alone).
-    pub fn insert(&mut self, offset: i64, record: TermsRecord) -> Option<OrgId> {
-        let TermsRecord::OrgPolicy(policy) = record else { return None };
-        let org = OrgId::new(&policy.org_id)?;
-        self.policies.entry(org.clone()).or_default().insert(offset, policy);
-        Some(org)
-    }
-
-    /// An org's policies; `None` when it never had one.
-    #[must_use]
-    pub fn policies(&self, org: &str) -> Option<&PolicyHistory> {
-        self.policies.get(org)
-    }
-
-    /// Every org that has terms.
-    pub fn orgs(&self) -> impl Iterator<Item = &OrgId> {
-        self.policies.keys()
     }
 }
 

@@ -28,7 +28,8 @@ use crate::domain::decision::LimitDecision;
 use crate::domain::id::OrgId;
 use crate::domain::murmur2::partition_of;
 use crate::domain::period::{Period, period_at};
-use crate::domain::terms::{DefaultTerms, PolicyHistory};
+use crate::domain::terms::DefaultTerms;
+use crate::domain::terms_book::PolicyHistory;
 use crate::domain::time::{Day, Hour, Timestamp};
 use crate::store::{Shelf, StoreReader, StoreSnapshot};
 

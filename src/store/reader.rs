@@ -14,7 +14,8 @@ use crate::domain::content::Content;
 use crate::domain::decision::LimitDecision;
 use crate::domain::fold::{ContentKey, RowKey, Rows};
 use crate::domain::tally::Tally;
-use crate::domain::terms::{PolicyHistory, TermsRecord};
+use crate::domain::terms::TermsRecord;
+use crate::domain::terms_book::{OrgTerms, PolicyHistory};
 use crate::domain::time::BucketSize;
 use crate::domain::view::View;
 
@@ -136,13 +137,19 @@ impl StoreSnapshot<'_> {
     /// # Errors
     /// When the store cannot be read.
     pub fn policies(&self, org: &str) -> Result<PolicyHistory, StoreError> {
-        let mut history = PolicyHistory::default();
+        Ok(self.org_terms(org)?.policies)
+    }
+
+    /// All of an org's terms, each in its history.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn org_terms(&self, org: &str) -> Result<OrgTerms, StoreError> {
+        let mut terms = OrgTerms::default();
         for (offset, record) in self.terms(org)? {
-            if let TermsRecord::OrgPolicy(policy) = record {
-                history.insert(offset, policy);
-            }
+            terms.insert(offset, record);
         }
-        Ok(history)
+        Ok(terms)
     }
 
     /// An org's terms records with their offsets in the policies partition, by type and offset.

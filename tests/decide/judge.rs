@@ -5,7 +5,8 @@ use tallyman::domain::credits::{CreditSum, Credits};
 use tallyman::domain::decide::{Facts, Judgement, differs, judge, next_version};
 use tallyman::domain::decision::{Action, DecisionReason, Level};
 use tallyman::domain::period::period_at;
-use tallyman::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus, PolicyHistory};
+use tallyman::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus};
+use tallyman::domain::terms_book::PolicyHistory;
 use tallyman::domain::time::Timestamp;
 
 use crate::support::{anchored, at, credits, history, policy};

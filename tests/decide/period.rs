@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use tallyman::domain::period::{Period, first_hour_of, next_period_after, period_at, periods_between, time_zone};
-use tallyman::domain::terms::{DefaultTerms, OrgPolicy, PolicyHistory};
+use tallyman::domain::terms::{DefaultTerms, OrgPolicy};
+use tallyman::domain::terms_book::PolicyHistory;
 use tallyman::domain::time::{Hour, Timestamp};
 
 use crate::support::{anchored, at, history, policy};

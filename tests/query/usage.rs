@@ -10,7 +10,8 @@ use proptest::test_runner::{Config, TestRunner};
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::period::period_at;
 use tallyman::domain::tally::{Field, Tally};
-use tallyman::domain::terms::{DefaultTerms, PolicyHistory};
+use tallyman::domain::terms::DefaultTerms;
+use tallyman::domain::terms_book::PolicyHistory;
 use tallyman::domain::time::Hour;
 use tallyman::query::QueryError;
 

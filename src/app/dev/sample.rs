@@ -5,7 +5,8 @@ use crate::cli::generator::{Generator, Load, working_times};
 use crate::codec::{ValueEncoding, encode_terms, encode_usage};
 use crate::domain::credits::{CreditSum, Credits, MICROS_PER_CREDIT};
 use crate::domain::period::period_at;
-use crate::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus, PolicyHistory, TermsRecord};
+use crate::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus, TermsRecord};
+use crate::domain::terms_book::PolicyHistory;
 use crate::domain::time::{Hour, Timestamp};
 use crate::kafka::{self, Producer, Sent, Topics};
 
