@@ -2,10 +2,10 @@
 //! wait for an answer, the offsets that statistics tell, and a way to sleep until something arrives. Decides
 //! nothing.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -125,7 +125,7 @@ impl ClientContext for ConsumerState {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "the Kafka client reports an error");
+        client_error(&error, reason);
     }
 }
 
@@ -169,6 +169,22 @@ impl ConsumerState {
     }
 }
 
+/// How long an error that was told is not told again.
+const TOLD_AGAIN: Duration = Duration::from_secs(10);
+/// When each error of a whole client was last told, by any of this process's clients.
+static TOLD: Mutex<BTreeMap<i32, Instant>> = Mutex::new(BTreeMap::new());
+
+/// An error of a client as a whole: it mends itself. While brokers are away each client has hundreds a second, so each
+/// kind is told once in a while.
+pub(super) fn client_error(error: &KafkaError, reason: &str) {
+    let kind = error.rdkafka_error_code().map_or(0, |code| code as i32);
+    let mut told = locked(&TOLD);
+    if told.get(&kind).is_none_or(|at| at.elapsed() >= TOLD_AGAIN) {
+        told.insert(kind, Instant::now());
+        tracing::warn!(%error, reason, "a Kafka client reports an error and goes on by itself");
+    }
+}
+
 /// A line of librdkafka's own log, as a line of ours.
 pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
@@ -186,7 +202,6 @@ pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn what_rang_before_the_wait_is_not_missed_and_rings_once() {

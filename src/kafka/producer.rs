@@ -12,7 +12,7 @@ use rdkafka::message::{DeliveryResult, Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::Error;
-use super::client::{locked, log_line};
+use super::client::{client_error, locked, log_line};
 use super::settings::{KafkaSettings, told};
 use crate::domain::time::Timestamp;
 use crate::processor::ports::Header;
@@ -33,7 +33,7 @@ impl ClientContext for Failures {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "the Kafka producer reports an error");
+        client_error(&error, reason);
     }
 }
 

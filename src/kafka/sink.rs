@@ -16,7 +16,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::Error;
-use super::client::log_line;
+use super::client::{client_error, log_line};
 use super::offsets::OffsetKeeper;
 use super::settings::{KafkaSettings, told};
 use crate::processor::ports::{CommitOffset, Output, PortError, Sink, TransactError};
@@ -39,7 +39,7 @@ impl ClientContext for SinkContext {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "the Kafka producer reports an error");
+        client_error(&error, reason);
     }
 }
 

@@ -33,10 +33,10 @@ pub(super) const ASK: Duration = Duration::from_secs(10);
 const STABLE: Duration = Duration::from_secs(5);
 /// How long the control partition may give nothing before its end.
 const CONTROL: Duration = Duration::from_secs(15);
-/// How long a poll looks for the rebalance that tells of a lost assignment.
+/// How long a poll serves log lines, statistics and errors; what is left then waits for the next poll.
+const EVENTS: Duration = Duration::from_millis(100);
+/// How long it looks for the rebalance that tells of a lost assignment.
 const LOST: Duration = Duration::from_millis(500);
-/// Log lines, statistics and errors served a poll; the rest waits for the next.
-const EVENTS_PER_POLL: usize = 8;
 
 /// The log on a real Kafka.
 pub struct KafkaSource {
@@ -113,15 +113,18 @@ impl KafkaSource {
 
     /// Serves what stands in the consumers' own queues; a rebalance if there is one.
     fn serve_events(&mut self) -> Result<Option<Rebalance>, PortError> {
-        let deadline = Instant::now() + LOST;
-        let mut served = 0;
-        // What is lost is let go first: nothing can be published before, and while brokers are away the rebalance that
-        // says so stands behind thousands of errors.
-        while served < EVENTS_PER_POLL || (self.member.assignment_lost() && Instant::now() < deadline) {
-            served += 1;
+        let started = Instant::now();
+        let mut served = true;
+        // All that waits is served: while brokers are away, the rebalance that takes what is ours stands behind thousands of
+        // errors, and nothing can be published before it is answered.
+        while (served && started.elapsed() < EVENTS) || (self.member.assignment_lost() && started.elapsed() < LOST)
+        {
+            served = false;
             for is_usage in [true, false] {
                 let consumer = Arc::clone(if is_usage { &self.member } else { &self.policies_reader });
-                match consumer.poll(Duration::ZERO) {
+                let event = consumer.poll(Duration::ZERO);
+                served |= event.is_some();
+                match event {
                     Some(Ok(strayed)) => self.lead_back(is_usage, strayed.partition(), Some(strayed.offset()))?,
                     Some(Err(KafkaError::PartitionEOF(partition))) => self.lead_back(is_usage, partition, None)?,
                     Some(Err(error)) => consumer.context().consumer_error(&error),

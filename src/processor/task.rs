@@ -20,7 +20,7 @@ use crate::domain::terms::TermsRecord;
 use crate::domain::terms_book::TermsBook;
 use crate::domain::time::Timestamp;
 use crate::store::{LastRecord, Store, StoreError, TaskMeta};
-use crate::telemetry::{RecordOutcome, Telemetry};
+use crate::telemetry::{RecordOutcome, TaskState, Telemetry};
 
 use super::intake::{self, Rules, Verdict};
 use super::letters;
@@ -165,10 +165,15 @@ impl Task {
         self.meta.policies_position
     }
 
-    /// O* as recovery found it.
+    /// How far its restore is.
     #[must_use]
-    pub const fn published_through(&self) -> i64 {
-        self.recovered.published_through
+    pub const fn restoring(&self) -> TaskState {
+        TaskState::Replaying {
+            position: self.meta.position,
+            until: self.recovered.published_through,
+            terms: self.meta.policies_position,
+            terms_until: self.recovered.policies_end,
+        }
     }
 
     /// Where its store stood when it was recovered.

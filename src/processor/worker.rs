@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::codec::{Decoder, Encoder};
 use crate::store::{Shelf, Store, StoreError};
@@ -87,6 +87,7 @@ pub struct Worker<S, K> {
     heartbeat_at: Option<Instant>,
     reported_at: Option<Instant>,
     orgs_reported_at: Option<Instant>,
+    progress_told_at: Instant,
     stores_flushed_at: Instant,
 }
 
@@ -119,6 +120,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             heartbeat_at: None,
             reported_at: None,
             orgs_reported_at: None,
+            progress_told_at: Instant::now(),
             stores_flushed_at: Instant::now(),
         }
     }
@@ -141,6 +143,12 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// As `run`.
     pub fn turn(&mut self) -> Result<(), WorkerError> {
         if self.broken {
+            // What is no longer ours cannot be recovered, and the group waits for our answer. Records are read again.
+            match self.source.poll(Duration::ZERO) {
+                Ok(Polled::Rebalance(rebalance)) => return self.rebalance(rebalance),
+                Err(PortError::Fatal(message)) => return self.log_refused(message),
+                Ok(Polled::Records(_)) | Err(PortError::Retriable(_)) => {}
+            }
             self.recover_all()?;
             if self.broken {
                 // What failed may be published already: nothing is said before that is known.

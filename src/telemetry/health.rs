@@ -16,6 +16,10 @@ pub enum TaskState {
         position: i64,
         /// Published-through.
         until: i64,
+        /// Next offset of the terms to load.
+        terms: i64,
+        /// Where they end.
+        terms_until: i64,
     },
     /// Live, and records wait.
     Behind {
@@ -37,7 +41,10 @@ impl fmt::Display for TaskState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Restoring => f.write_str("is being restored"),
-            Self::Replaying { position, until } => write!(f, "is replaying its log: offset {position} of {until}"),
+            Self::Replaying { position, until, terms, terms_until } => write!(
+                f,
+                "is being restored: usage at offset {position} of {until}, terms at offset {terms} of {terms_until}"
+            ),
             Self::Behind { lag } => write!(f, "is {lag} records behind"),
             Self::CaughtUp => f.write_str("has caught up"),
             Self::Halted { reason, message } => write!(f, "is halted ({reason}): {message}"),
@@ -147,9 +154,12 @@ mod tests {
     #[test]
     fn every_owned_partition_must_have_caught_up_and_a_halted_one_never_has() {
         let health = Health::new(0);
-        health.set(3, TaskState::Replaying { position: 5, until: 9 });
+        health.set(3, TaskState::Replaying { position: 5, until: 9, terms: 2, terms_until: 3 });
         health.set(4, TaskState::CaughtUp);
-        assert_eq!(health.ready(), Err(vec!["partition 3 is replaying its log: offset 5 of 9".to_owned()]));
+        assert_eq!(
+            health.ready(),
+            Err(vec!["partition 3 is being restored: usage at offset 5 of 9, terms at offset 2 of 3".to_owned()])
+        );
         health.set(3, TaskState::Halted { reason: "log_shrunk", message: "run rebuild".into() });
         assert_eq!(health.ready(), Err(vec!["partition 3 is halted (log_shrunk): run rebuild".to_owned()]));
         health.gone(3);

@@ -246,10 +246,13 @@ fn ready_follows_the_tasks_and_metrics_count_requests_by_their_pattern() {
     let server = Server::start(1);
     assert_eq!(server.get("/livez").status, 200);
     assert_eq!(server.get("/readyz").status, 200);
-    server.health.set(0, TaskState::Replaying { position: 5, until: 9 });
+    server.health.set(0, TaskState::Replaying { position: 5, until: 9, terms: 2, terms_until: 3 });
     let reply = server.get("/readyz");
     assert_eq!(reply.status, 503);
-    assert_eq!(reply.json()["reasons"][0], "partition 0 is replaying its log: offset 5 of 9");
+    assert_eq!(
+        reply.json()["reasons"][0],
+        "partition 0 is being restored: usage at offset 5 of 9, terms at offset 2 of 3"
+    );
     server.health.set(0, TaskState::CaughtUp);
     assert_eq!(server.get("/readyz").status, 200);
     server.health.set(0, TaskState::Halted { reason: "log_shrunk", message: "run rebuild".into() });

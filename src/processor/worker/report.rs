@@ -11,6 +11,8 @@ use super::{Slot, Worker};
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 /// Time between two readings of the gauges of orgs, which cost a look at each.
 const ORGS_INTERVAL: Duration = Duration::from_secs(2);
+/// Time between two lines that tell how far a restore is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// A task whose log time lies so far back while records wait has not caught up any more.
 const BEHIND_SECONDS_MAX: f64 = 30.0;
 /// Time after which what was persisted is also brought to the disk, so that little is replayed after a crash.
@@ -27,6 +29,10 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         if orgs {
             self.orgs_reported_at = Some(Instant::now());
         }
+        let tell = self.progress_told_at.elapsed() >= PROGRESS_INTERVAL;
+        if tell {
+            self.progress_told_at = Instant::now();
+        }
         for (&partition, slot) in &mut self.slots {
             let Slot::Running(task) = slot else { continue };
             let range = self.source.cached_range(partition);
@@ -39,8 +45,11 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             }
             let unstable = range.map_or(0, |range| (range.high - range.stable).max(0));
             self.shared.telemetry.lag(partition, LagReading { records: lag, seconds, unstable });
+            if !task.is_speaking() && tell {
+                tracing::info!(partition, "partition {}", task.restoring());
+            }
             let state = if !task.is_speaking() {
-                TaskState::Replaying { position: task.position(), until: task.published_through() }
+                task.restoring()
             } else if task.has_caught_up() {
                 TaskState::CaughtUp
             } else {
