@@ -183,6 +183,24 @@ fn revoked_partitions_are_published_and_persisted_before_they_are_let_go() {
 }
 
 #[test]
+fn what_is_taken_away_while_a_transaction_failed_is_let_go_before_the_rest_is_recovered() {
+    let (dir, world) = (scratch(), World::new(Options::default()));
+    let mut member = after_first_usage(&world, dir.path());
+    member.settle().unwrap();
+    world.spend("newcomer", "newcomer", "1");
+    // A turn polls, then publishes.
+    world.log.fault_at(world.log.steps() + 1, Fault::Abort);
+    member.turn().unwrap();
+    assert_eq!(world.log.calls().last(), Some(&"transact"), "nothing was published");
+    assert!(!world.log.has_faults());
+    world.log.rebalance("a", Rebalance::Lost(vec![0]));
+    member.settle().unwrap();
+    assert_eq!(member.health.tasks().iter().map(|(partition, _)| *partition).collect::<Vec<_>>(), [1]);
+    assert_eq!(world.log.committed(1).unwrap().offset, world.log.end(OutputTopic::Usage, 1));
+    check_levels(&world, 1);
+}
+
+#[test]
 fn lost_partitions_are_dropped_without_a_word() {
     let (dir, world) = (scratch(), World::new(Options { flush_rows: usize::MAX, ..Options::default() }));
     let mut member = with_unpublished(&world, dir.path());

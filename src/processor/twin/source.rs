@@ -120,6 +120,14 @@ impl Source for TwinSource {
     }
 
     fn seek(&mut self, partition: i32, start: Start) -> Result<(), PortError> {
+        let takes = |rebalance: &Rebalance| match rebalance {
+            Rebalance::Revoked(partitions) | Rebalance::Lost(partitions) => partitions.contains(&partition),
+            Rebalance::Assigned(_) => false,
+        };
+        // As librdkafka does it: a partition that is being taken away cannot be read again.
+        if self.log.lock().members.get(&self.client_id).is_some_and(|member| member.rebalances.iter().any(takes)) {
+            return Err(PortError::Retriable(format!("partition {partition} is being taken away")));
+        }
         self.usage.insert(partition, start.usage);
         self.policies.insert(partition, start.policies);
         Ok(())
