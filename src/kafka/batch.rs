@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString, c_void};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::{RDKafka, RDKafkaErrorCode, RDKafkaQueue, RDKafkaRespErr};
@@ -127,10 +128,15 @@ pub(super) struct Fault {
     pub(super) code: RDKafkaErrorCode,
 }
 
+/// How often partitions are led to our queue again.
+const LEAD: Duration = Duration::from_millis(100);
+
 /// A queue of our own, and the queues of partitions that are forwarded to it.
 pub(super) struct BatchQueue {
     queue: NonNull<RDKafkaQueue>,
     forwarded: HashMap<(String, i32), NonNull<RDKafkaQueue>>,
+    /// When they were last led here.
+    led_at: Instant,
     taken: Vec<*mut sys::rd_kafka_message_t>,
     /// The offset that comes next after what was taken, by partition.
     next: HashMap<i32, i64>,
@@ -163,6 +169,7 @@ impl BatchQueue {
         Self {
             queue,
             forwarded: HashMap::new(),
+            led_at: Instant::now(),
             taken: vec![ptr::null_mut(); records_max],
             next: HashMap::new(),
             wake,
@@ -188,6 +195,19 @@ impl BatchQueue {
         self.wake.ring();
     }
 
+    /// Leads all partitions here again. librdkafka ends a forwarding when it stops a partition, which it does in a thread of
+    /// its own, perhaps after the partition was started again; what arrives then stands in the partition's own queue,
+    /// which nobody looks at, until it is led on.
+    fn lead_all(&mut self) {
+        if self.led_at.elapsed() >= LEAD {
+            self.led_at = Instant::now();
+            for source in self.forwarded.values() {
+                // SAFETY: both queues are alive; librdkafka keeps its own reference to the target.
+                unsafe { sys::rd_kafka_queue_forward(source.as_ptr(), self.queue.as_ptr()) }
+            }
+        }
+    }
+
     /// The offset that comes next after what was taken of a partition; `None` when nothing was since [`BatchQueue::forget`].
     pub(super) fn next_offset(&self, partition: i32) -> Option<i64> {
         self.next.get(&partition).copied()
@@ -209,6 +229,7 @@ impl BatchQueue {
     pub(super) fn take(&mut self, wanted: impl Fn(&Record<'_>) -> bool, mut fault: impl FnMut(Fault)) -> Batch {
         let mut messages = Vec::new();
         let mut ends = Vec::new();
+        self.lead_all();
         if !self.is_empty() {
             // SAFETY: a live queue and an array of the told length; the first `count` entries are then ours to
             // free.
