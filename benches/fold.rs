@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tallyman::cli::generator::{Generator, Load};
 use tallyman::codec::{Decoder, ValueEncoding, encode_usage};
 use tallyman::domain::content::Content;
-use tallyman::domain::fold::{ContentKey, Fold, RowKey, Rows};
+use tallyman::domain::fold::{ContentKey, Fold, RowKey, RowSets, Rows};
 use tallyman::domain::tally::Tally;
 use tallyman::domain::time::Timestamp;
 use tallyman::domain::view::built_in;
@@ -51,7 +51,7 @@ fn values(count: usize) -> Vec<Vec<u8>> {
 }
 
 fn fold(values: &[Vec<u8>], batch: usize) {
-    let (mut decoder, mut fold) = (Decoder::new(None), Fold::new(built_in()));
+    let (mut decoder, mut fold, mut sets) = (Decoder::new(None), Fold::default(), RowSets::new(built_in()));
     let (mut took, mut settling, mut flushing) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     for batch in values.chunks(batch) {
         let events: Vec<_> = batch.iter().map(|value| decoder.usage(value).expect("it is valid")).collect();
@@ -60,21 +60,19 @@ fn fold(values: &[Vec<u8>], batch: usize) {
             let Ok(_) = fold.add(event, &Empty);
         }
         let added = Instant::now();
-        let Ok(()) = fold.settle(&Empty);
+        let mut frozen = fold.freeze();
+        let Ok(()) = sets.settle(&mut frozen, &Empty);
+        fold.thaw(frozen);
         fold.end_batch();
         settling += added.elapsed();
         took += started.elapsed();
         let started = Instant::now();
-        if fold.dirty_len() > 200_000 {
-            let mut rows = 0_usize;
-            let Ok(()) = fold.dirty(
-                |_, _| {
-                    rows += 1;
-                    Ok::<_, Infallible>(())
-                },
-                |_, _| Ok(()),
-            );
-            fold.flushed(256 << 20);
+        if sets.dirty_len() > 200_000 {
+            let Ok(rows) = sets.flush(|_, _| Ok::<_, Infallible>(()));
+            if fold.heap_bytes() + sets.heap_bytes() > 256 << 20 {
+                fold.forget();
+                sets.forget();
+            }
             black_box(rows);
         }
         flushing += started.elapsed();

@@ -1,9 +1,9 @@
 //! The fold: events into rows of the declared views, through a working set in memory.
 //!
 //! A batch is coalesced before it meets the views. Its distinct (org, dimension values) combinations become small
-//! integers, and the records since the last flush become deltas of distinct (combination, hour). At the flush each
-//! view takes the deltas of the narrowest finer view (`plan`), and `working_set` keeps the rows at hand. What content costs and
-//! becomes is folded by `content_fold`.
+//! integers, and the records since the last flush become deltas of distinct (combination, hour). At the flush they are
+//! frozen, and `row_sets` brings them into the rows, perhaps in another thread, while the fold goes on. What content
+//! costs and becomes is folded by `content_fold`.
 //!
 //! The fold knows no terms, no clock and no randomness (Law 2): rows depend on records alone, in log order.
 
@@ -18,17 +18,17 @@ use super::histogram;
 use super::interner::{Interner, Symbol};
 use super::tally::{Field, Tally};
 use super::time::Hour;
-use super::view::{DIMENSIONS_MAX, View};
-use combos::{Combo, ComboId, Combos};
+use super::view::DIMENSIONS_MAX;
+use combos::{ComboId, Combos};
 use content_fold::{ContentSet, Recount};
 use deltas::Deltas;
-use plan::{Step, plan};
-use working_set::{RowId, WorkingSet};
+pub use row_sets::{Frozen, RowSets};
 
 pub mod combos;
 pub mod content_fold;
 pub mod deltas;
 pub mod plan;
+pub mod row_sets;
 pub mod working_set;
 
 /// The place of a row: view number, org, bucket, and the values of the view's dimensions.
@@ -86,42 +86,21 @@ pub struct OrgDelta<'a> {
     pub credits: CreditSum,
 }
 
-/// The fold of one task.
-#[derive(Debug)]
+/// The fold of one task, up to the rows of its views: those are [`RowSets`].
+#[derive(Debug, Default)]
 pub struct Fold {
-    views: Vec<View>,
-    steps: Vec<Step>,
     interner: Interner,
     combos: Combos,
-    /// What was added since the last `settle`.
+    /// What was added since the last [`Fold::freeze`].
     pending: Deltas<(ComboId, Hour)>,
+    /// Memory for the next.
+    spare: Deltas<(ComboId, Hour)>,
     /// Credits that the running batch added, for decisions.
     credits: HashMap<(Symbol, Hour), CreditSum, FixedState>,
-    deltas: Vec<Deltas<RowId>>,
-    sets: Vec<WorkingSet>,
     contents: ContentSet,
 }
 
 impl Fold {
-    /// A fold into `views`, a list that [`super::view::check`] passed.
-    #[must_use]
-    pub fn new(views: Vec<View>) -> Self {
-        let steps = plan(&views);
-        let deltas = views.iter().map(|_| Deltas::default()).collect();
-        let sets = views.iter().map(|_| WorkingSet::default()).collect();
-        Self {
-            views,
-            steps,
-            interner: Interner::default(),
-            combos: Combos::default(),
-            pending: Deltas::default(),
-            credits: HashMap::default(),
-            deltas,
-            sets,
-            contents: ContentSet::default(),
-        }
-    }
-
     /// Takes one event into the batch and gives its org's number in the working set.
     ///
     /// # Errors
@@ -198,65 +177,6 @@ impl Fold {
         }
     }
 
-    /// Brings all that was added since the last time into the rows of every view. Rows are only looked at once they
-    /// are persisted, so this is done once a flush: the more was added, the more of it falls together.
-    ///
-    /// # Errors
-    /// When a stored row cannot be read: the working set is half changed then and must be thrown away.
-    pub fn settle<R: Rows>(&mut self, rows: &R) -> Result<(), R::Error> {
-        self.settle_combinations(rows)?;
-        for place in 0..self.steps.len() {
-            let step = &self.steps[place];
-            let fewest = step.parents.iter().copied().min_by_key(|&parent| self.deltas[parent].len());
-            let (number, feeds) = (step.view, step.feeds);
-            let mut own = std::mem::take(&mut self.deltas[number]);
-            let (views, interner) = (&self.views, &self.interner);
-            let load = |id: RowId| rows.row(&row_key(number, &views[number], id, interner));
-            let set = &mut self.sets[number];
-            if let Some(parent) = fewest {
-                for (id, tally) in self.deltas[parent].iter() {
-                    let id = narrow(&views[parent], &views[number], id);
-                    if feeds {
-                        own.tally(id).merge(tally);
-                    } else {
-                        set.add(id, tally, || load(id))?;
-                    }
-                }
-            }
-            for (id, tally) in own.iter() {
-                set.add(id, tally, || load(id))?;
-            }
-            self.deltas[number] = own;
-        }
-        self.pending.clear();
-        self.deltas.iter_mut().for_each(Deltas::clear);
-        Ok(())
-    }
-
-    /// Feeds the views that only combinations can feed: each combination's tally is fetched once for all of them.
-    fn settle_combinations<R: Rows>(&mut self, rows: &R) -> Result<(), R::Error> {
-        let Self { views, steps, deltas, sets, interner, combos, pending, .. } = self;
-        let fed: Vec<&Step> = steps.iter().filter(|step| step.parents.is_empty()).collect();
-        // Org by org: what one org's rows need then stays in the processor's cache, which is most of the cost.
-        let mut order: Vec<(Symbol, usize)> =
-            pending.iter().enumerate().map(|(place, ((combo, _), _))| (combos.get(combo).org, place)).collect();
-        order.sort_unstable();
-        for (_, place) in order {
-            let ((combo, hour), tally) = pending.at(place);
-            let combo = combos.get(combo);
-            for step in &fed {
-                let view = &views[step.view];
-                let id = project(view, combo, hour);
-                if step.feeds {
-                    deltas[step.view].tally(id).merge(tally);
-                } else {
-                    sets[step.view].add(id, tally, || rows.row(&row_key(step.view, view, id, interner)))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// What the running batch added to each org and hour.
     pub fn org_deltas(&self) -> impl Iterator<Item = OrgDelta<'_>> {
         self.credits.iter().map(|(&(symbol, hour), &credits)| OrgDelta {
@@ -267,7 +187,7 @@ impl Fold {
         })
     }
 
-    /// What was added to each product and model since the last `settle`, absent as `None`; for metrics.
+    /// What was added to each product and model since the last `freeze`, absent as `None`; for metrics.
     pub fn product_model_deltas(&self) -> impl Iterator<Item = (Option<&str>, Option<&str>, &Tally)> {
         self.pending.iter().map(|((combo, _), tally)| {
             let values = &self.combos.get(combo).values;
@@ -281,54 +201,49 @@ impl Fold {
         self.credits.clear();
     }
 
-    /// Hands every changed row to `row` and every changed content row to `content`.
+    /// Takes all that was added since the last time, for [`RowSets::settle`]; rows are only looked at once they are
+    /// persisted, so this is done once a flush: the more was added, the more of it falls together.
+    pub fn freeze(&mut self) -> Frozen {
+        let added = std::mem::replace(&mut self.pending, std::mem::take(&mut self.spare));
+        Frozen { added, texts: self.interner.news(), combos: self.combos.news() }
+    }
+
+    /// Takes the memory of what was settled back, to be filled again.
+    pub fn thaw(&mut self, settled: Frozen) {
+        self.spare = settled.added;
+    }
+
+    /// Hands every content row that changed since the last time to `put`.
     ///
     /// # Errors
-    /// Those of the callbacks.
+    /// Those of `put`.
+    pub fn contents<E>(&mut self, put: impl FnMut(&ContentKey<'_>, &Content) -> Result<(), E>) -> Result<(), E> {
+        self.contents.dirty(&self.interner, put)?;
+        self.contents.flushed();
+        Ok(())
+    }
+
+    /// How many rows and combinations wait for a flush.
+    #[must_use]
+    pub const fn dirty_len(&self) -> usize {
+        self.pending.len() + self.contents.dirty_len()
+    }
+
+    /// About the bytes that it holds, besides its rows.
+    #[must_use]
+    pub const fn heap_bytes(&self) -> usize {
+        self.combos.heap_bytes() + self.interner.heap_bytes() + self.contents.heap_bytes()
+    }
+
+    /// Forgets all (Law 6); its [`RowSets`] must forget at the same time, for every symbol given out before is void.
     ///
     /// # Panics
-    /// When something was added and not settled: it would be missing.
-    pub fn dirty<E>(
-        &self,
-        mut row: impl FnMut(&RowKey<'_>, &Tally) -> Result<(), E>,
-        content: impl FnMut(&ContentKey<'_>, &Content) -> Result<(), E>,
-    ) -> Result<(), E> {
-        assert!(self.pending.is_empty(), "rows are handed over only when all is settled");
-        for (number, (view, set)) in self.views.iter().zip(&self.sets).enumerate() {
-            for (id, tally) in set.dirty() {
-                row(&row_key(number, view, id, &self.interner), tally)?;
-            }
-        }
-        self.contents.dirty(&self.interner, content)
-    }
-
-    /// How many rows changed since the last flush.
-    #[must_use]
-    pub fn dirty_len(&self) -> usize {
-        let rows: usize = self.sets.iter().map(WorkingSet::dirty_len).sum();
-        rows + self.pending.len() + self.contents.dirty_len()
-    }
-
-    /// Takes all rows as flushed, and forgets them when they hold more than `heap_bytes_max` bytes (Law 6).
-    /// Returns whether they were forgotten: symbols given out before are void then.
-    pub fn flushed(&mut self, heap_bytes_max: usize) -> bool {
-        self.sets.iter_mut().for_each(WorkingSet::flushed);
-        self.contents.flushed();
-        if self.heap_bytes() <= heap_bytes_max {
-            return false;
-        }
-        self.sets.iter_mut().for_each(WorkingSet::clear);
+    /// When something was added and not settled: it would be lost.
+    pub fn forget(&mut self) {
+        assert!(self.pending.is_empty(), "what was added is forgotten only when it is settled");
         self.contents.clear();
         self.combos.clear();
         self.interner.clear();
-        true
-    }
-
-    /// About the bytes that the working set holds.
-    #[must_use]
-    pub fn heap_bytes(&self) -> usize {
-        let rows: usize = self.sets.iter().map(WorkingSet::heap_bytes).sum();
-        rows + self.combos.heap_bytes() + self.interner.heap_bytes() + self.contents.heap_bytes()
     }
 }
 
@@ -364,36 +279,6 @@ fn count_usage(tally: &mut Tally, event: &UsageEvent<'_>) {
     }
     if let Some(latency) = event.latency_ms {
         tally.add(Field::latency_bucket(histogram::bucket_of(latency.unsigned_abs())), 1);
-    }
-}
-
-/// The row of `view` that a combination in an hour belongs to.
-fn project(view: &View, combo: &Combo, hour: Hour) -> RowId {
-    let mut values = [Symbol::ABSENT; DIMENSIONS_MAX];
-    for (value, dimension) in values.iter_mut().zip(&view.dimensions) {
-        *value = combo.values[dimension.index()];
-    }
-    RowId { org: combo.org, bucket: view.bucket.bucket_of(hour), values }
-}
-
-/// The row of `child` that a row of its parent belongs to.
-fn narrow(parent: &View, child: &View, id: RowId) -> RowId {
-    let mut values = [Symbol::ABSENT; DIMENSIONS_MAX];
-    for (value, dimension) in values.iter_mut().zip(&child.dimensions) {
-        let place = parent.dimensions.iter().position(|candidate| candidate == dimension);
-        *value = id.values[place.expect("the plan lets only a covering view feed")];
-    }
-    let hour = parent.bucket.first_hour(id.bucket);
-    RowId { org: id.org, bucket: child.bucket.bucket_of(hour), values }
-}
-
-fn row_key<'a>(number: usize, view: &View, id: RowId, interner: &'a Interner) -> RowKey<'a> {
-    RowKey {
-        view: u8::try_from(number).expect("a checked list has at most 64 views"),
-        org: interner.text(id.org).expect("a row has an org"),
-        bucket: id.bucket,
-        values: id.values.map(|value| interner.text(value)),
-        dimensions: u8::try_from(view.dimensions.len()).expect("a checked view has at most 4 dimensions"),
     }
 }
 

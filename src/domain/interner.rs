@@ -16,13 +16,48 @@ impl Symbol {
     pub const ABSENT: Self = Self(0);
 }
 
+/// Texts by symbol, in the order in which they were first seen.
+#[derive(Debug, Default)]
+pub struct Texts {
+    /// Where text `n` ends in `bytes`; text 1 starts at 0.
+    ends: Vec<usize>,
+    bytes: String,
+}
+
+impl Texts {
+    /// The text of a symbol; `None` for [`Symbol::ABSENT`].
+    #[must_use]
+    pub fn text(&self, symbol: Symbol) -> Option<&str> {
+        (symbol != Symbol::ABSENT).then(|| resolve(&self.ends, &self.bytes, symbol.0))
+    }
+
+    /// Takes the texts that follow those held, as [`Interner::news`] gave them.
+    pub fn append(&mut self, news: &Self) {
+        let start = self.bytes.len();
+        self.bytes.push_str(&news.bytes);
+        self.ends.extend(news.ends.iter().map(|end| start + end));
+    }
+
+    /// Bytes held on the heap.
+    #[must_use]
+    pub const fn heap_bytes(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+
+    /// Forgets all texts.
+    pub fn clear(&mut self) {
+        self.ends.clear();
+        self.bytes.clear();
+    }
+}
+
 /// Texts and their symbols.
 #[derive(Debug, Default)]
 pub struct Interner {
     table: HashTable<u32>,
-    /// Where text `n` ends in `bytes`; text 1 starts at 0.
-    ends: Vec<usize>,
-    bytes: String,
+    texts: Texts,
+    /// Texts that [`Interner::news`] gave already.
+    told: usize,
     hasher: FixedState,
 }
 
@@ -33,15 +68,14 @@ impl Interner {
     /// Beyond 2^32 texts, which the memory bound of the working set forbids.
     pub fn intern(&mut self, text: Option<&str>) -> Symbol {
         let Some(text) = text else { return Symbol::ABSENT };
-        let hash = self.hasher.hash_one(text);
-        let found = self.table.find(hash, |&symbol| resolve(&self.ends, &self.bytes, symbol) == text);
-        if let Some(&symbol) = found {
+        let Self { table, texts: Texts { ends, bytes }, hasher, .. } = self;
+        let hash = hasher.hash_one(text);
+        if let Some(&symbol) = table.find(hash, |&symbol| resolve(ends, bytes, symbol) == text) {
             return Symbol(symbol);
         }
-        self.bytes.push_str(text);
-        self.ends.push(self.bytes.len());
-        let symbol = u32::try_from(self.ends.len()).expect("the working set is bounded far below 2^32 texts");
-        let Self { table, ends, bytes, hasher } = self;
+        bytes.push_str(text);
+        ends.push(bytes.len());
+        let symbol = u32::try_from(ends.len()).expect("the working set is bounded far below 2^32 texts");
         table.insert_unique(hash, symbol, |&symbol| hasher.hash_one(resolve(ends, bytes, symbol)));
         Symbol(symbol)
     }
@@ -49,20 +83,33 @@ impl Interner {
     /// The text of a symbol of this interner; `None` for [`Symbol::ABSENT`].
     #[must_use]
     pub fn text(&self, symbol: Symbol) -> Option<&str> {
-        (symbol != Symbol::ABSENT).then(|| resolve(&self.ends, &self.bytes, symbol.0))
+        self.texts.text(symbol)
+    }
+
+    /// The texts that are new since the last call.
+    #[must_use]
+    pub fn news(&mut self) -> Texts {
+        let Texts { ends, bytes } = &self.texts;
+        let start = if self.told == 0 { 0 } else { ends[self.told - 1] };
+        let news = Texts {
+            ends: ends[self.told..].iter().map(|end| end - start).collect(),
+            bytes: bytes[start..].to_owned(),
+        };
+        self.told = ends.len();
+        news
     }
 
     /// Bytes held on the heap.
     #[must_use]
     pub const fn heap_bytes(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * (size_of::<usize>() + 2 * size_of::<u32>())
+        self.texts.heap_bytes() + self.texts.ends.capacity() * 2 * size_of::<u32>()
     }
 
     /// Forgets all texts; every symbol given out before is void.
     pub fn clear(&mut self) {
         self.table.clear();
-        self.ends.clear();
-        self.bytes.clear();
+        self.texts.clear();
+        self.told = 0;
     }
 }
 
@@ -87,5 +134,17 @@ mod tests {
         }
         assert_eq!(interner.intern(None), Symbol::ABSENT);
         assert_eq!(interner.text(Symbol::ABSENT), None);
+    }
+
+    #[test]
+    fn a_copy_that_takes_what_is_new_each_time_holds_the_same_texts() {
+        let (mut interner, mut copy) = (Interner::default(), Texts::default());
+        for round in 0..5 {
+            let symbols: Vec<Symbol> =
+                (0..round * 7).map(|n| interner.intern(Some(&format!("text {n} of many")))).collect();
+            copy.append(&interner.news());
+            assert!(symbols.iter().all(|&symbol| copy.text(symbol) == interner.text(symbol)));
+        }
+        assert_eq!(interner.news().ends.len(), 0);
     }
 }

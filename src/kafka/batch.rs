@@ -181,17 +181,20 @@ impl BatchQueue {
     /// consumer's own queue, and again after: letting go of a partition ends the forwarding, and does so only
     /// while the next assignment is on its way. What has arrived in between comes along.
     pub(super) fn forward(&mut self, topic: &str, partition: i32) {
-        let key = (topic.to_owned(), partition);
-        if !self.forwarded.contains_key(&key) {
-            let Ok(name) = CString::new(topic) else { return };
-            let client = self.consumer.client().native_ptr();
-            // SAFETY: a live client, a terminated name; the returned reference is ours to destroy.
-            let source = unsafe { sys::rd_kafka_queue_get_partition(client, name.as_ptr(), partition) };
-            let Some(source) = NonNull::new(source) else { return };
-            self.forwarded.insert(key.clone(), source);
+        let Ok(name) = CString::new(topic) else { return };
+        // Asked for each time: librdkafka may have forgotten a partition that was let go before its topic was known, and then
+        // has another queue for it now.
+        // SAFETY: a live client, a terminated name; the returned reference is ours to destroy.
+        let source = unsafe {
+            sys::rd_kafka_queue_get_partition(self.consumer.client().native_ptr(), name.as_ptr(), partition)
+        };
+        let Some(source) = NonNull::new(source) else { return };
+        if let Some(old) = self.forwarded.insert((topic.to_owned(), partition), source) {
+            // SAFETY: a live reference of ours, given up here.
+            unsafe { sys::rd_kafka_queue_destroy(old.as_ptr()) }
         }
         // SAFETY: both queues are alive; librdkafka keeps its own reference to the target.
-        unsafe { sys::rd_kafka_queue_forward(self.forwarded[&key].as_ptr(), self.queue.as_ptr()) }
+        unsafe { sys::rd_kafka_queue_forward(source.as_ptr(), self.queue.as_ptr()) }
         self.wake.ring();
     }
 

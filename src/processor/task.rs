@@ -13,7 +13,7 @@ use crate::codec::{DecodeError, Decoder};
 use crate::domain::decision::{Cause, LimitDecision};
 use crate::domain::dedupe::{IdHasher, IdKey, Seen};
 use crate::domain::event::Event;
-use crate::domain::fold::Fold;
+use crate::domain::fold::{Fold, RowSets};
 use crate::domain::interner::Symbol;
 use crate::domain::reject::Reject;
 use crate::domain::terms::TermsRecord;
@@ -28,8 +28,11 @@ use super::orgs::{Change, Law, Orgs};
 use super::ports::{Header, Output, OutputTopic, Record, RecordBatch, mark_of};
 use super::settings::TaskSettings;
 
+mod flush;
 mod publish;
 mod terms;
+
+use flush::Flushing;
 
 /// Why a task cannot go on with a record.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +75,9 @@ pub struct Task {
     rules: Rules,
     store: Store,
     fold: Fold,
+    /// Its rows, but while a flush is on its way.
+    rows: Option<RowSets>,
+    flushing: Option<Flushing>,
     hasher: IdHasher,
     new_ids: HashMap<IdKey, Seen>,
     terms: TermsBook,
@@ -120,7 +126,9 @@ impl Task {
         Ok(Self {
             partition,
             rules: settings.rules(partitions),
-            fold: Fold::new(settings.fold.views.clone()),
+            fold: Fold::default(),
+            rows: Some(RowSets::new(settings.fold.views.clone())),
+            flushing: None,
             settings,
             store,
             hasher: IdHasher::default(),
@@ -212,12 +220,6 @@ impl Task {
         self.speaking
     }
 
-    /// Gives the store back, throwing away all that is in memory (Law 3: after a failed transaction).
-    #[must_use]
-    pub fn into_store(self) -> Store {
-        self.store
-    }
-
     /// Its store.
     #[must_use]
     pub const fn store(&self) -> &Store {
@@ -298,8 +300,9 @@ impl Task {
     ) -> Result<Verdict<'a>, TaskError> {
         let log_time = self.meta.log_time.max(record.timestamp);
         let (ids, store, window) = (&self.new_ids, &self.store, self.rules.window);
+        let on_their_way = self.flushing.as_ref().map(|flushing| &flushing.ids);
         intake::judge(record, headers, log_time, &self.rules, decoder, &mut self.hasher, |key| {
-            if let Some(seen) = ids.get(&key) {
+            if let Some(seen) = ids.get(&key).or_else(|| on_their_way?.get(&key)) {
                 return Ok::<_, TaskError>(Some(*seen));
             }
             Ok(store.find_id(key, window.oldest_live(log_time)..=window.bucket(log_time))?)

@@ -344,6 +344,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     }
 
     fn publish_and_persist(&mut self) {
+        self.look_at_flushes();
         for task in self.speaking() {
             task.decide(DECISIONS_PER_TURN_MAX);
         }
@@ -351,7 +352,18 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         let heartbeat = self.heartbeat_at.is_none_or(|at| at.elapsed() >= HEARTBEAT_INTERVAL);
         let is_due = |partition| due == Some(partition);
         if self.publish(is_due, heartbeat) {
-            self.persist(is_due);
+            self.persist(is_due, Task::begin_flush);
+        }
+    }
+
+    fn look_at_flushes(&mut self) {
+        let mut failures = Vec::new();
+        for (&partition, slot) in &mut self.slots {
+            let Slot::Running(task) = slot else { continue };
+            failures.extend(task.look_at_flush(&self.shared.telemetry).err().map(|error| (partition, error)));
+        }
+        for (partition, error) in failures {
+            self.failed(partition, error.into());
         }
     }
 
@@ -368,7 +380,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         } else {
             ahead.max_by_key(|task| task.unflushed_for())
         };
-        let due = due.filter(|task| full || task.unflushed_for() >= interval);
+        let due = due.filter(|task| full || (task.unflushed_for() >= interval && !task.is_flushing()));
         wanted.or(due).map(Task::partition)
     }
 
@@ -447,8 +459,12 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         }
     }
 
-    /// Writes what is published of the partitions to `flush` to their stores.
-    fn persist(&mut self, flush: impl Fn(i32) -> bool) {
+    /// Writes what is published of the partitions to `flush` to their stores, as `write` does it.
+    fn persist(
+        &mut self,
+        flush: impl Fn(i32) -> bool,
+        write: impl Fn(&mut Task, &Telemetry) -> Result<(), StoreError>,
+    ) {
         let mut failures = Vec::new();
         for (&partition, slot) in self.slots.iter_mut().filter(|(partition, _)| flush(**partition)) {
             let Slot::Running(task) = slot else { continue };
@@ -456,7 +472,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             if task.has_commit()
                 && (task.is_ahead_of_store() || task.wants_flush())
                 && task.position() <= task.committed_position()
-                && let Err(error) = task.persist(&self.shared.telemetry)
+                && let Err(error) = write(task, &self.shared.telemetry)
             {
                 failures.push((partition, error));
             }

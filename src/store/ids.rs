@@ -68,9 +68,9 @@ impl Ids {
         Ok(None)
     }
 
-    /// Whether any bucket below `bucket` holds ids.
-    pub(super) fn any_before(&self, bucket: IdBucket) -> bool {
-        self.filters.range(..bucket).next().is_some()
+    /// The oldest bucket that holds ids.
+    pub(super) fn first(&self) -> Option<IdBucket> {
+        self.filters.keys().next().copied()
     }
 
     /// Forgets the buckets below `bucket`.

@@ -4,7 +4,7 @@
 //! together or not at all. Questions are asked of a [`StoreSnapshot`], which a [`StoreReader`] from the [`Shelf`] gives.
 //! This room never decides what a row holds, never reads a clock, and is the only one that knows RocksDB.
 //!
-//! Read on: `tables` (files and their tuning), `task_store` (the worker's side), `batch`, `ids` and `id_filter`
+//! Read on: `tables` (files and their tuning), `task_store` (the worker's side), `batch` and `writer`, `ids` and `id_filter`
 //! (duplicates), `reader` (questions), `shelf` (who may read what).
 
 mod batch;
@@ -16,6 +16,7 @@ mod reader;
 mod shelf;
 mod tables;
 mod task_store;
+mod writer;
 
 pub use crate::codec::store_values::{FoldSettings, LastRecord, TaskMeta};
 pub use batch::StoreBatch;
@@ -24,3 +25,4 @@ pub use memory::StoreMemory;
 pub use reader::{EachRow, StoreReader, StoreSnapshot};
 pub use shelf::Shelf;
 pub use task_store::{Store, StoreStats, destroy, partitions};
+pub use writer::{StoreWriter, Written};

@@ -16,6 +16,10 @@ use rocksdb::{
 use super::error::StoreError;
 use super::memory::StoreMemory;
 use crate::codec::store_values::FoldSettings;
+use crate::codec::{store_keys, store_values};
+use crate::domain::content::Content;
+use crate::domain::fold::{ContentKey, RowKey, Rows};
+use crate::domain::tally::Tally;
 
 /// A column family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,5 +198,21 @@ impl Drop for TellsOnDrop {
         let (lock, changed) = &*self.0.0;
         *lock.lock().unwrap_or_else(PoisonError::into_inner) = true;
         changed.notify_all();
+    }
+}
+
+impl Rows for Tables {
+    type Error = StoreError;
+
+    fn row(&self, key: &RowKey<'_>) -> Result<Option<Tally>, StoreError> {
+        let mut bytes = Vec::with_capacity(96);
+        store_keys::put_row(&mut bytes, key);
+        self.get(Table::Rows, &bytes, store_values::read_tally)
+    }
+
+    fn content(&self, key: &ContentKey<'_>) -> Result<Option<Content>, StoreError> {
+        let mut bytes = Vec::with_capacity(96);
+        store_keys::put_content(&mut bytes, key);
+        self.get(Table::Content, &bytes, store_values::read_content)
     }
 }

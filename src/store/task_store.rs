@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rocksdb::WriteBatch;
 
@@ -15,6 +15,7 @@ use super::ids::Ids;
 use super::memory::StoreMemory;
 use super::reader::StoreReader;
 use super::tables::{Table, Tables};
+use super::writer::{StoreWriter, Written};
 use crate::codec::store_values::{FoldSettings, TaskMeta};
 use crate::codec::{store_keys, store_values};
 use crate::domain::content::Content;
@@ -205,39 +206,46 @@ impl Store {
         StoreBatch::default()
     }
 
+    /// What writes one batch to this store, in any thread; [`Store::written`] must be told of it before the next.
+    #[must_use]
+    pub fn writer(&self) -> StoreWriter {
+        StoreWriter::new(Arc::clone(&self.tables), self.ids.first())
+    }
+
     /// Writes a batch and the position that it brings the store to: all of it or nothing (Law 1). The caller has
     /// published everything below that position (Law 3). After an error the store must be reopened.
     ///
     /// # Errors
     /// When RocksDB cannot write.
-    pub fn commit(&mut self, mut batch: StoreBatch, meta: &TaskMeta) -> Result<(), StoreError> {
-        let (ids, expired) = batch.take_ids();
-        let expired = expired.filter(|bucket| self.ids.any_before(*bucket));
-        let mut out = WriteBatch::with_capacity_bytes(batch.bytes() + 48 * ids.len() + 256);
-        batch.write(&self.tables, &mut out);
-        let family = self.tables.family(Table::Ids);
-        for (bucket, id, seen) in &ids {
-            out.put_cf(family, store_keys::id(*bucket, *id), store_values::seen(*seen));
-        }
-        if let Some(bucket) = expired {
-            out.delete_range_cf(family, store_keys::ids_from(IdBucket(0)), store_keys::ids_from(bucket));
-        }
-        out.put_cf(self.tables.family(Table::Meta), store_keys::TASK, store_values::task(meta));
+    pub fn commit(&mut self, batch: StoreBatch, meta: &TaskMeta) -> Result<(), StoreError> {
+        let written = self.writer().write(batch, meta)?;
+        self.written(written)
+    }
 
-        let started = Instant::now();
-        self.tables.write(out)?;
+    /// The error of a flush that got no thread.
+    #[must_use]
+    pub fn no_thread(&self, error: &io::Error) -> StoreError {
+        StoreError::Io { path: self.tables.path.clone(), problem: format!("no thread for a flush: {error}") }
+    }
+
+    /// Takes note of what its writer wrote.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn written(&mut self, written: Written) -> Result<(), StoreError> {
         if self.is_stalled()? {
-            self.stall_time += started.elapsed();
+            self.stall_time += written.took;
         }
-        for (bucket, id, _) in ids {
+        for (bucket, id, _) in written.ids {
             self.ids.insert(bucket, id);
         }
-        if let Some(bucket) = expired {
+        if let Some(bucket) = written.expired {
             self.ids.forget_before(bucket);
             self.flushes.expired = Some(bucket);
         }
-        self.meta = Some(meta.clone());
-        self.flush_when_due(meta.position)
+        let position = written.meta.position;
+        self.meta = Some(written.meta);
+        self.flush_when_due(position)
     }
 
     fn flush_when_due(&mut self, position: i64) -> Result<(), StoreError> {
@@ -343,14 +351,10 @@ impl Rows for Store {
     type Error = StoreError;
 
     fn row(&self, key: &RowKey<'_>) -> Result<Option<Tally>, StoreError> {
-        let mut bytes = Vec::with_capacity(96);
-        store_keys::put_row(&mut bytes, key);
-        self.tables.get(Table::Rows, &bytes, store_values::read_tally)
+        self.tables.row(key)
     }
 
     fn content(&self, key: &ContentKey<'_>) -> Result<Option<Content>, StoreError> {
-        let mut bytes = Vec::with_capacity(96);
-        store_keys::put_content(&mut bytes, key);
-        self.tables.get(Table::Content, &bytes, store_values::read_content)
+        self.tables.content(key)
     }
 }

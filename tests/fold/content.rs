@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tallyman::domain::credits::Credits;
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::event::{Dims, Event, Multiplier, Outcome, OutcomeRecorded, Status, Subject, UsageEvent};
-use tallyman::domain::fold::Fold;
+use tallyman::domain::fold::{Fold, RowSets};
 use tallyman::domain::tally::Field;
 use tallyman::domain::time::{BucketSize, Timestamp};
 use tallyman::domain::view::View;
@@ -62,12 +62,12 @@ fn outcome(hour: usize, outcome: Option<Outcome>, rating: Option<u8>) -> Event<'
 /// Fields of each (hour, value) in the view of `dimension`, each event folded and flushed by itself.
 fn rows_by(dimension: Dimension, events: &[Event<'_>]) -> BTreeMap<(i32, Option<String>), Fields> {
     let views = vec![View::new("org", &[], BucketSize::Hour), View::new("v", &[dimension], BucketSize::Hour)];
-    let (mut fold, mut flushed) = (Fold::new(views), Flushed::default());
+    let (mut fold, mut sets, mut flushed) = (Fold::default(), RowSets::new(views), Flushed::default());
     for event in events {
         fold.add(event, &flushed).unwrap();
-        fold.settle(&flushed).unwrap();
+        sets.settle(&mut fold.freeze(), &flushed).unwrap();
         fold.end_batch();
-        flushed.flush(&mut fold, 0);
+        flushed.flush(&mut fold, &mut sets, 0);
     }
     let rows = flushed.fields().into_iter().filter(|((view, ..), _)| *view == 1);
     rows.map(|((_, _, hour, values), fields)| ((hour, values[0].clone()), fields)).collect()

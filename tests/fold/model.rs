@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use tallyman::domain::content::Content;
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::event::{Dims, Event, Outcome, OutcomeRecorded, Status, Subject, UsageAdjusted, UsageEvent};
-use tallyman::domain::fold::{ContentKey, Fold, RowKey, Rows};
+use tallyman::domain::fold::{ContentKey, Fold, RowKey, RowSets, Rows};
 use tallyman::domain::tally::{Field, Tally};
 use tallyman::domain::time::{BucketSize, Hour};
 use tallyman::domain::view::View;
@@ -240,20 +240,20 @@ impl Rows for Flushed {
 
 impl Flushed {
     /// Takes what changed; beyond `working_set` bytes the fold forgets its rows.
-    pub fn flush(&mut self, fold: &mut Fold, working_set: usize) {
+    pub fn flush(&mut self, fold: &mut Fold, sets: &mut RowSets, working_set: usize) {
         let (rows, contents) = (&mut self.rows, &mut self.contents);
-        let done = fold.dirty(
-            |key, tally| {
-                rows.insert(place_of(key), tally.clone());
-                Ok::<(), Infallible>(())
-            },
-            |key, content| {
-                contents.insert(content_of(key), content.clone());
-                Ok(())
-            },
-        );
-        done.unwrap();
-        fold.flushed(working_set);
+        let Ok(_) = sets.flush(|key, tally| {
+            rows.insert(place_of(key), tally.clone());
+            Ok::<(), Infallible>(())
+        });
+        let Ok(()) = fold.contents(|key, content| {
+            contents.insert(content_of(key), content.clone());
+            Ok::<(), Infallible>(())
+        });
+        if fold.heap_bytes() + sets.heap_bytes() > working_set {
+            fold.forget();
+            sets.forget();
+        }
     }
 
     /// All rows, field by field.

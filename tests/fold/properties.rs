@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use tallyman::domain::event::Event;
-use tallyman::domain::fold::Fold;
+use tallyman::domain::fold::{Fold, RowSets};
 use tallyman::domain::view::{View, built_in};
 
 use crate::model::{Flushed, Model};
@@ -32,14 +32,16 @@ fn views() -> impl Strategy<Value = Vec<View>> {
 }
 
 fn folded(views: &[View], events: &[(Event<'_>, After)]) -> Flushed {
-    let (mut fold, mut flushed) = (Fold::new(views.to_vec()), Flushed::default());
-    let settle = |fold: &mut Fold, flushed: &mut Flushed, after: After| {
+    let (mut fold, mut sets, mut flushed) = (Fold::default(), RowSets::new(views.to_vec()), Flushed::default());
+    let mut settle = |fold: &mut Fold, flushed: &mut Flushed, after: After| {
         if after >= After::EndOfBatch {
-            fold.settle(flushed).unwrap();
+            let mut frozen = fold.freeze();
+            sets.settle(&mut frozen, flushed).unwrap();
+            fold.thaw(frozen);
             fold.end_batch();
         }
         if after >= After::Flush {
-            flushed.flush(fold, if after == After::Forget { 0 } else { usize::MAX });
+            flushed.flush(fold, &mut sets, if after == After::Forget { 0 } else { usize::MAX });
         }
     };
     for (event, after) in events {
@@ -67,9 +69,8 @@ proptest! {
     fn what_a_batch_says_of_an_org_is_what_its_rows_gained(
         events in proptest::collection::vec(event(), 1..40),
     ) {
-        let (mut fold, flushed) = (Fold::new(built_in()), Flushed::default());
+        let (mut fold, flushed) = (Fold::default(), Flushed::default());
         events.iter().for_each(|event| { fold.add(event, &flushed).unwrap(); });
-        fold.settle(&flushed).unwrap();
         let told: i128 = fold.org_deltas().map(|delta| delta.credits.micros()).sum();
         let of = |event: &Event<'_>| match event {
             Event::Usage(event) => i128::from(event.credits.micros()),

@@ -28,6 +28,8 @@ pub struct Combos {
     ends: Vec<usize>,
     bytes: Vec<u8>,
     key: Vec<u8>,
+    /// Combinations that [`Combos::news`] gave already.
+    told: usize,
     hasher: FixedState,
 }
 
@@ -47,7 +49,7 @@ impl Combos {
         for value in values {
             push(&mut self.key, *value);
         }
-        let Self { table, list, ends, bytes, key, hasher } = self;
+        let Self { table, list, ends, bytes, key, hasher, .. } = self;
         let hash = hasher.hash_one(key.as_slice());
         if let Some(&found) = table.find(hash, |&number| stored(ends, bytes, number) == key.as_slice()) {
             return ComboId(found);
@@ -66,6 +68,14 @@ impl Combos {
         &self.list[id.0 as usize]
     }
 
+    /// The combinations that are new since the last call, in order of their numbers.
+    #[must_use]
+    pub fn news(&mut self) -> Vec<Combo> {
+        let news = self.list[self.told..].to_vec();
+        self.told = self.list.len();
+        news
+    }
+
     /// Bytes held on the heap.
     #[must_use]
     pub const fn heap_bytes(&self) -> usize {
@@ -78,6 +88,7 @@ impl Combos {
         self.list.clear();
         self.ends.clear();
         self.bytes.clear();
+        self.told = 0;
     }
 }
 

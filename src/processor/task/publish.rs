@@ -1,7 +1,5 @@
-//! Publish, then persist (Law 3): when a task begins to speak, what it proposes, and what it writes to its store once
-//! a commit is known.
-
-use std::time::{Duration, Instant};
+//! Publish, then persist (Law 3): when a task begins to speak, what it proposes, and what it takes as published once a
+//! commit is known. Next to read: `flush`.
 
 use crate::codec::{Encoder, RegistryError};
 use crate::domain::decision::Heartbeat;
@@ -9,7 +7,6 @@ use crate::domain::time::Timestamp;
 use crate::processor::metadata::CommitMetadata;
 use crate::processor::orgs::Law;
 use crate::processor::ports::{CommitOffset, Output, OutputTopic};
-use crate::store::{StoreError, TaskMeta};
 use crate::telemetry::{OrgUse, Telemetry};
 
 use super::{Task, TaskError};
@@ -103,24 +100,6 @@ impl Task {
         (self.meta.position, self.meta.policies_position) != self.committed
     }
 
-    /// Whether something is folded or taken that the store does not hold yet.
-    #[must_use]
-    pub fn is_ahead_of_store(&self) -> bool {
-        (self.meta.position, self.meta.policies_position) != self.persisted || !self.new_levels.is_empty()
-    }
-
-    /// How long ago it was persisted, or recovered.
-    #[must_use]
-    pub fn unflushed_for(&self) -> Duration {
-        self.flushed_at.elapsed()
-    }
-
-    /// How many rows wait to be persisted.
-    #[must_use]
-    pub fn dirty_len(&self) -> usize {
-        self.fold.dirty_len() + self.new_ids.len()
-    }
-
     /// Puts all that it has to say into `outputs`: dead letters and forwards, decisions and their alerts.
     ///
     /// # Errors
@@ -197,82 +176,6 @@ impl Task {
             telemetry.event_to_decision(at.micros_since(caused).max(0) as f64 / 1e6);
         }
         telemetry.committed(self.partition, at);
-    }
-
-    /// Writes all that is folded to the store in one atomic batch, position included (Law 1).
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    ///
-    /// # Panics
-    /// When the position is past the last known commit: that would break Law 3.
-    pub fn persist(&mut self, telemetry: &Telemetry) -> Result<(), StoreError> {
-        assert!(
-            self.meta.position <= self.committed.0,
-            "Law 3: a store batch carries a position only once its outputs are published"
-        );
-        // Law 5: the first store batch follows the first known commit. Before it, a store with a position would say that O*
-        // was lost; and nothing but terms, which are read again, can have come to a task of a first start.
-        let is_new = self.transactions == 0 && self.store.meta().is_none();
-        if is_new && self.meta.position == self.meta.origin {
-            return Ok(());
-        }
-        // Terms read past the last commit are stored early, for they are keyed by offset; what they caused is not
-        // published yet, so they are read again after a crash.
-        let policies_position = self.meta.policies_position.min(self.committed.1);
-        let meta = TaskMeta { policies_position, ..self.meta.clone() };
-        let started = Instant::now();
-        self.flushed_at = started;
-        if self.speaking {
-            for (product, model, tally) in self.fold.product_model_deltas() {
-                telemetry.credits(product.unwrap_or_default(), model, tally.credits());
-            }
-        }
-        self.fold.settle(&self.store)?;
-        let rows = self.dirty_len();
-        let mut batch = self.store.batch();
-        let batch_cell = std::cell::RefCell::new(&mut batch);
-        self.fold.dirty(
-            |key, tally| {
-                batch_cell.borrow_mut().put_row(key, tally);
-                Ok::<(), StoreError>(())
-            },
-            |key, content| {
-                batch_cell.borrow_mut().put_content(key, content);
-                Ok(())
-            },
-        )?;
-        for (key, seen) in self.new_ids.drain() {
-            batch.put_id(self.rules.window.bucket(seen.at), key, seen);
-        }
-        batch.expire_ids_before(self.rules.window.oldest_live(self.meta.log_time));
-        for (offset, terms) in self.new_terms.drain(..) {
-            batch.put_terms(offset, &terms);
-        }
-        for decision in self.new_levels.values() {
-            batch.put_level(decision);
-        }
-        self.new_levels.clear();
-        self.store.commit(batch, &meta)?;
-        self.persisted = (meta.position, meta.policies_position);
-        if self.fold.flushed(self.settings.working_set_bytes_max) {
-            self.places.clear();
-        }
-        telemetry.flushed(self.partition, started.elapsed(), rows);
-        if self.orgs.wants_flush() {
-            let now = self.instant(self.settings.clock.now());
-            let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
-            self.orgs.reload(&self.store, law)?;
-        }
-        Ok(())
-    }
-
-    /// Brings what was persisted to the disk, in the background.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn flush_store(&mut self) -> Result<(), StoreError> {
-        self.store.flush_in_background()
     }
 
     /// Refreshes the gauges of its orgs.

@@ -69,7 +69,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// cannot be published is not persisted either: the successor replays it.
     pub(super) fn hand_over(&mut self, partitions: &[i32]) {
         if !self.broken && self.publish(|_| true, false) {
-            self.persist(|_| true);
+            self.persist(|_| true, Task::persist);
         }
         for partition in partitions {
             self.drop_task(*partition);
@@ -78,7 +78,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
 
     fn drop_task(&mut self, partition: i32) {
         if let Some(Slot::Running(task)) = self.slots.remove(&partition) {
-            self.close(partition, task.into_store());
+            self.close(partition, task.into_store(&self.shared.telemetry));
         }
         self.waiting.remove(&partition);
         self.terms_held.remove(&partition);
@@ -95,7 +95,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// Stops one task until a person acts; the others go on (Laws 7 and 8).
     pub(super) fn halt(&mut self, partition: i32, halt: &Halt) {
         if let Some(Slot::Running(task)) = self.slots.insert(partition, Slot::Halted) {
-            self.close(partition, task.into_store());
+            self.close(partition, task.into_store(&self.shared.telemetry));
             if let Err(error) = self.source.pause(partition, true) {
                 self.shared.telemetry.transaction_failed("pause", &error.to_string());
             }
@@ -215,7 +215,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 && let Some(Slot::Running(task)) = self.slots.remove(&partition)
             {
                 self.shared.health.set(partition, TaskState::Restoring);
-                stores.push((partition, task.into_store()));
+                stores.push((partition, task.into_store(&self.shared.telemetry)));
             }
         }
         self.waiting.clear();

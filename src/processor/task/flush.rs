@@ -1,0 +1,216 @@
+//! The flush: all that is folded goes to the store in one atomic batch, position included (Law 1). Bringing deltas into
+//! rows, encoding and writing them takes tens of milliseconds, so it is done in a thread of its own while the task
+//! folds and decides on; what it writes is what was folded when it began, and a task has at most one at a time (Law 6).
+
+use std::collections::HashMap;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::domain::dedupe::{IdKey, Seen};
+use crate::domain::fold::{Frozen, RowSets};
+use crate::processor::orgs::Law;
+use crate::store::{Store, StoreBatch, StoreError, StoreWriter, TaskMeta, Written};
+use crate::telemetry::Telemetry;
+
+use super::Task;
+
+/// A flush on its way.
+pub(super) struct Flushing {
+    /// `None` once it is waited for.
+    thread: Option<JoinHandle<(RowSets, Frozen, Result<(Written, usize), StoreError>)>>,
+    /// Ids that the store does not tell of yet.
+    pub(super) ids: HashMap<IdKey, Seen>,
+    /// Usage and policies position that it brings the store to.
+    positions: (i64, i64),
+    started: Instant,
+}
+
+impl Drop for Flushing {
+    /// A task that goes waits for its flush: the store is closed or opened again next.
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Task {
+    /// Whether something is folded or taken that the store does not hold yet and no flush carries.
+    #[must_use]
+    pub fn is_ahead_of_store(&self) -> bool {
+        let kept = self.flushing.as_ref().map_or(self.persisted, |flushing| flushing.positions);
+        (self.meta.position, self.meta.policies_position) != kept || !self.new_levels.is_empty()
+    }
+
+    /// Whether a flush is on its way.
+    #[must_use]
+    pub const fn is_flushing(&self) -> bool {
+        self.flushing.is_some()
+    }
+
+    /// How long ago its last flush began, or it was recovered.
+    #[must_use]
+    pub fn unflushed_for(&self) -> Duration {
+        self.flushed_at.elapsed()
+    }
+
+    /// How many rows wait for a flush.
+    #[must_use]
+    pub fn dirty_len(&self) -> usize {
+        self.fold.dirty_len() + self.new_ids.len()
+    }
+
+    /// Begins to write all that is folded to the store. Waits for the end where something needs the store to hold it.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    ///
+    /// # Panics
+    /// When the position is past the last known commit: that would break Law 3.
+    pub fn begin_flush(&mut self, telemetry: &Telemetry) -> Result<(), StoreError> {
+        assert!(
+            self.meta.position <= self.committed.0,
+            "Law 3: a store batch carries a position only once its outputs are published"
+        );
+        self.end_flush(telemetry)?;
+        // Law 5: the first store batch follows the first known commit. Before it, a store with a position would say that O*
+        // was lost; and nothing but terms, which are read again, can have come to a task of a first start.
+        let is_new = self.transactions == 0 && self.store.meta().is_none();
+        if is_new && self.meta.position == self.meta.origin {
+            return Ok(());
+        }
+        self.flushed_at = Instant::now();
+        if self.speaking {
+            for (product, model, tally) in self.fold.product_model_deltas() {
+                telemetry.credits(product.unwrap_or_default(), model, tally.credits());
+            }
+        }
+        // Terms read past the last commit are stored early, for they are keyed by offset; what they caused is not
+        // published yet, so they are read again after a crash.
+        let policies_position = self.meta.policies_position.min(self.committed.1);
+        let meta = TaskMeta { policies_position, ..self.meta.clone() };
+        let (batch, ids) = self.batch()?;
+        let heap = self.fold.heap_bytes() + self.rows.as_ref().map_or(0, RowSets::heap_bytes);
+        let mut rows = self.rows.take().expect("no flush is on its way, so the rows are here");
+        let mut frozen = self.fold.freeze();
+        let (writer, positions) = (self.store.writer(), (meta.position, meta.policies_position));
+        let flush = move || {
+            let written = write(&mut rows, &mut frozen, writer, batch, &meta);
+            (rows, frozen, written)
+        };
+        let thread = std::thread::Builder::new().name(format!("flush-{}", self.partition)).spawn(flush);
+        let thread = thread.map_err(|error| self.store.no_thread(&error))?;
+        self.flushing = Some(Flushing { thread: Some(thread), ids, positions, started: self.flushed_at });
+        if heap > self.settings.working_set_bytes_max {
+            self.end_flush(telemetry)?;
+            self.fold.forget();
+            self.rows.as_mut().expect("the flush has ended").forget();
+            self.places.clear();
+        }
+        if self.orgs.wants_flush() {
+            self.end_flush(telemetry)?;
+            let now = self.instant(self.settings.clock.now());
+            let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
+            self.orgs.reload(&self.store, law)?;
+        }
+        Ok(())
+    }
+
+    /// What the batch holds besides rows, and the ids in it.
+    fn batch(&mut self) -> Result<(StoreBatch, HashMap<IdKey, Seen>), StoreError> {
+        let mut batch = self.store.batch();
+        self.fold.contents(|key, content| {
+            batch.put_content(key, content);
+            Ok::<(), StoreError>(())
+        })?;
+        let ids = std::mem::take(&mut self.new_ids);
+        for (&key, &seen) in &ids {
+            batch.put_id(self.rules.window.bucket(seen.at), key, seen);
+        }
+        batch.expire_ids_before(self.rules.window.oldest_live(self.meta.log_time));
+        for (offset, terms) in self.new_terms.drain(..) {
+            batch.put_terms(offset, &terms);
+        }
+        for decision in self.new_levels.values() {
+            batch.put_level(decision);
+        }
+        self.new_levels.clear();
+        Ok((batch, ids))
+    }
+
+    /// Waits for the flush on its way, if any, and takes note of what it wrote.
+    ///
+    /// # Errors
+    /// When the store could not be written.
+    pub fn end_flush(&mut self, telemetry: &Telemetry) -> Result<(), StoreError> {
+        let Some(mut flushing) = self.flushing.take() else { return Ok(()) };
+        let thread = flushing.thread.take().expect("it is waited for once");
+        let (rows, frozen, written) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        self.rows = Some(rows);
+        self.fold.thaw(frozen);
+        let (written, rows) = written?;
+        self.store.written(written)?;
+        self.persisted = flushing.positions;
+        telemetry.flushed(self.partition, flushing.started.elapsed(), rows);
+        Ok(())
+    }
+
+    /// Takes note of a flush that has ended by now.
+    ///
+    /// # Errors
+    /// As `end_flush`.
+    pub fn look_at_flush(&mut self, telemetry: &Telemetry) -> Result<(), StoreError> {
+        if self
+            .flushing
+            .as_ref()
+            .and_then(|flushing| flushing.thread.as_ref())
+            .is_some_and(JoinHandle::is_finished)
+        {
+            return self.end_flush(telemetry);
+        }
+        Ok(())
+    }
+
+    /// Writes all that is folded to the store, and returns when it is written.
+    ///
+    /// # Errors
+    /// As `begin_flush`.
+    pub fn persist(&mut self, telemetry: &Telemetry) -> Result<(), StoreError> {
+        self.begin_flush(telemetry)?;
+        self.end_flush(telemetry)
+    }
+
+    /// Gives the store back, throwing away all that is in memory (Law 3: after a failed transaction). What a flush on
+    /// its way writes was published, so it is waited for; if it fails, the store stands where it stood.
+    #[must_use]
+    pub fn into_store(mut self, telemetry: &Telemetry) -> Store {
+        if let Err(error) = self.end_flush(telemetry) {
+            tracing::warn!(partition = self.partition, %error, "a last flush failed; its records are folded again");
+        }
+        self.store
+    }
+
+    /// Brings what was persisted to the disk, in the background.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn flush_store(&mut self) -> Result<(), StoreError> {
+        self.store.flush_in_background()
+    }
+}
+
+/// What the thread does.
+fn write(
+    rows: &mut RowSets,
+    frozen: &mut Frozen,
+    writer: StoreWriter,
+    mut batch: StoreBatch,
+    meta: &TaskMeta,
+) -> Result<(Written, usize), StoreError> {
+    rows.settle(frozen, &writer)?;
+    let count = rows.flush(|key, tally| {
+        batch.put_row(key, tally);
+        Ok::<(), StoreError>(())
+    })?;
+    Ok((writer.write(batch, meta)?, count))
+}
