@@ -1,6 +1,8 @@
 //! Rules of CONTRACT.md, "Meaning": periods, decisions and the summary's numbers, each test named by its sentence.
 
 mod judge;
+mod model;
 mod period;
 mod summary;
 mod support;
+mod walk;
