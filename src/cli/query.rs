@@ -14,6 +14,8 @@ use crate::domain::id::is_id;
 
 /// Rows that are asked for at once.
 const PAGE_SIZE: &str = "5000";
+/// Periods that are asked for at once.
+const PERIODS_PAGE: &str = "60";
 /// The largest answer that is read, bytes.
 const BODY_BYTES_MAX: u64 = 64 << 20;
 /// How long an answer may take: longer than the instance allows itself.
@@ -38,6 +40,11 @@ pub struct QueryArgs {
 pub enum Question {
     /// The running period: plan, allowance, used, remaining, decision
     Summary {
+        /// The organisation's id
+        org: String,
+    },
+    /// Every period, the running one first: base, allowance, used, grants used, overage
+    Periods {
         /// The organisation's id
         org: String,
     },
@@ -69,7 +76,7 @@ pub struct UsageArgs {
     /// Only rows of this dimension:value; several of one dimension mean any of them
     #[arg(long, value_name = "DIM:VALUE")]
     pub filter: Vec<String>,
-    /// What to show, comma separated: credits, events, success_rate, latency_p95_ms, ...
+    /// What to show, comma separated: credits, events, overage, success_rate, latency_p95_ms, ...
     #[arg(long)]
     pub measures: Option<String>,
     /// A field to order by; `FIELD desc` turns it round
@@ -118,6 +125,7 @@ pub fn run(args: &QueryArgs, base_url: &str, out: &mut dyn Write) -> Result<(), 
     let api = Api::new(args.url.as_deref().unwrap_or(base_url));
     let written = match &args.question {
         Question::Summary { org } => write_fields(&api.get(&org_path(org, "")?, &[])?, args.output, out),
+        Question::Periods { org } => write_periods(&all_periods(&api, org)?, args.output, out),
         Question::Usage(usage) => write_usage(&all_pages(&api, usage)?, args.output, out),
     };
     match written {
@@ -205,6 +213,41 @@ impl<'de> Deserialize<'de> for Fields {
         }
         deserializer.deserialize_map(InOrder)
     }
+}
+
+/// The answer of `/periods`, all of its pages in one.
+#[derive(Debug, Deserialize, Serialize)]
+struct Periods {
+    periods: Vec<Fields>,
+    #[serde(skip_serializing)]
+    next_page_token: String,
+    as_of: String,
+    position: Value,
+    since: Option<String>,
+}
+
+fn all_periods(api: &Api, org: &str) -> Result<Periods, AskError> {
+    let path = org_path(org, "/periods")?;
+    let mut all: Periods = api.get(&path, &[("page_size", PERIODS_PAGE)])?;
+    while !all.next_page_token.is_empty() {
+        let token = std::mem::take(&mut all.next_page_token);
+        let page: Periods = api.get(&path, &[("page_size", PERIODS_PAGE), ("page_token", &token)])?;
+        all.periods.extend(page.periods);
+        all.next_page_token = page.next_page_token;
+    }
+    Ok(all)
+}
+
+fn write_periods(answer: &Periods, output: Output, out: &mut dyn Write) -> io::Result<()> {
+    if output == Output::Json {
+        return write_json(answer, out);
+    }
+    let columns = answer.periods.first().map(|period| period.0.iter().map(|(name, _)| name.as_str()));
+    let mut table = Table::new(columns.into_iter().flatten());
+    for period in &answer.periods {
+        table.push(period.0.iter().map(|(_, value)| cell(value)));
+    }
+    if output == Output::Csv { table.write_csv(out) } else { table.write(out) }
 }
 
 /// The answer of `/usage`, all of its pages in one.

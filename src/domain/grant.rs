@@ -66,8 +66,7 @@ impl Grant {
 /// first hour never was.
 #[must_use]
 pub fn grants_at(histories: &GrantHistories, at: Timestamp) -> Vec<Grant> {
-    let mut grants: Vec<Grant> =
-        histories.iter().filter_map(|(id, records)| Grant::of(id, records, at)).collect();
+    let mut grants: Vec<Grant> = histories.iter().filter_map(|(id, records)| Grant::of(id, records, at)).collect();
     grants.sort_by(|a, b| a.order().cmp(&b.order()));
     grants
 }

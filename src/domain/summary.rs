@@ -4,9 +4,10 @@
 //! never formats (see `http/`). Forecast and cost are told elsewhere.
 
 use super::credits::CreditSum;
-use super::decide::{InForce, Limit, limit_of, remaining};
+use super::decide::{InForce, limit_of, remaining};
 use super::period::{Period, time_zone_or_utc};
 use super::time::{Day, Timestamp};
+use super::walk::Balance;
 
 /// Decimals of a percent: it is told in hundredths.
 pub const PERCENT_SCALE: u32 = 2;
@@ -18,10 +19,10 @@ pub struct Usage<'a> {
     pub terms: InForce<'a>,
     /// The period told of.
     pub period: Period,
-    /// Credits used in it.
-    pub used: CreditSum,
+    /// What was used in it, and what that took from base and grants: the walk's, at `now` or the period's end.
+    pub balance: Balance,
     /// Credits of each UTC day that the period touches, its own hours only, each day once in any order; days without
-    /// usage may be left out. They sum to `used`.
+    /// usage may be left out. They sum to the balance's `used`.
     pub days: &'a [(Day, CreditSum)],
     /// Products with usage in the period.
     pub active_products: u64,
@@ -45,9 +46,9 @@ pub struct Summary {
     pub base_percent_used: Option<i128>,
     /// max(0, used - base allocation).
     pub beyond_base: CreditSum,
-    /// Credits taken from grants; grants come with the issue on terms.
+    /// Credits that usage of the period took from grants.
     pub grants_used: CreditSum,
-    /// Credits that grants still hold.
+    /// Credits that grants hold and that can be used now.
     pub grants_remaining: CreditSum,
     /// Credits that may be used in the period.
     pub allowance: Option<CreditSum>,
@@ -83,12 +84,12 @@ pub struct Summary {
 /// Works the numbers out.
 #[must_use]
 pub fn summarise(usage: &Usage<'_>) -> Summary {
-    let &Usage { terms, period, used, days, active_products, now } = usage;
+    let &Usage { terms, period, balance, days, active_products, now } = usage;
     let limit = limit_of(terms);
-    let of_limit = |number: fn(&Limit, CreditSum) -> CreditSum| limit.map(|limit| number(&limit, used));
-    let beyond_base = of_limit(|limit, used| (used - limit.base).max(CreditSum::ZERO)).unwrap_or_default();
-    let overage = of_limit(|limit, used| (used - limit.allowance).max(CreditSum::ZERO)).unwrap_or_default();
-    let base_used = of_limit(|limit, used| used.max(CreditSum::ZERO).min(limit.base));
+    let Balance { used, uncovered: overage, .. } = balance;
+    let allowance = balance.allowance();
+    // More is left than was given where corrections outweigh usage.
+    let base_used = limit.map(|limit| (limit.base - balance.base_left).max(CreditSum::ZERO));
     let soft_extra = limit.and_then(|limit| limit.extra);
     let active = days.iter().filter(|(_, credits)| *credits > CreditSum::ZERO);
     Summary {
@@ -96,13 +97,13 @@ pub fn summarise(usage: &Usage<'_>) -> Summary {
         base_used,
         base_remaining: limit.zip(base_used).map(|(limit, base_used)| limit.base - base_used),
         base_percent_used: limit.zip(base_used).and_then(|(limit, base_used)| percent(base_used, limit.base)),
-        beyond_base,
-        grants_used: CreditSum::ZERO,
-        grants_remaining: CreditSum::ZERO,
-        allowance: limit.map(|limit| limit.allowance),
+        beyond_base: balance.beyond_base(),
+        grants_used: balance.grants_used,
+        grants_remaining: balance.grants_left,
+        allowance,
         used,
-        remaining: of_limit(|limit, used| remaining(limit.allowance, used)),
-        percent_used: limit.and_then(|limit| percent(used, limit.allowance)),
+        remaining: allowance.map(|allowance| remaining(allowance, used)),
+        percent_used: allowance.and_then(|allowance| percent(used, allowance)),
         overage,
         soft_extra,
         soft_extra_remaining: soft_extra.map(|extra| remaining(extra, overage)),

@@ -113,6 +113,10 @@ fields! {
     UNUSED_CREDITS = 41, "unused_credits";
     /// Value of content, an integer of 10^-6 of the org's currency.
     VALUE = 42, "value";
+    /// Credits that neither base nor grants cover. Answers alone hold it: it follows from terms, so no stored row does.
+    OVERAGE = 62, "overage";
+    /// Credits beyond the base allocation, likewise in answers alone.
+    BEYOND_BASE = 63, "beyond_base";
 }
 
 impl Field {
@@ -168,7 +172,7 @@ impl Field {
     /// Whether the field is an amount of credits (or of money): an integer of 10^-6.
     #[must_use]
     pub const fn is_decimal(self) -> bool {
-        matches!(self.0, 0 | 4 | 6 | 8 | 22 | 28..=32 | 38..=42)
+        matches!(self.0, 0 | 4 | 6 | 8 | 22 | 28..=32 | 38..=42 | 62 | 63)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "below 64")]

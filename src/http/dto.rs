@@ -12,7 +12,7 @@ use crate::domain::dimension::Dimension;
 use crate::domain::summary::{PERCENT_SCALE, Summary};
 use crate::domain::terms::{BudgetPeriod, LimitMode, OrgPolicy, OrgStatus};
 use crate::domain::time::{Day, Timestamp};
-use crate::query::{Measure, Standing, SummaryAnswer, UsageAnswer, Value};
+use crate::query::{Measure, PeriodEntry, Standing, SummaryAnswer, UsageAnswer, Value};
 
 /// The greatest integer that every JSON reader keeps exact.
 const EXACT_MAX: i128 = (1 << 53) - 1;
@@ -215,6 +215,22 @@ pub fn policy(policy: &OrgPolicy) -> Object {
         "currency": json!(policy.currency),
         "effective_at": text(policy.effective_at),
         "updated_by": json!(policy.updated_by),
+    }
+}
+
+/// One of `/v1/orgs/{org}/periods`.
+pub fn period(entry: &PeriodEntry) -> Object {
+    let PeriodEntry { period, plan, balance } = entry;
+    object! {
+        "start": text(period.starts_at()),
+        "end": text(period.ends_at()),
+        "plan": json!(plan),
+        "base_allocation": credits(balance.base),
+        "allowance": credits(balance.allowance()),
+        "used": text(balance.used),
+        "beyond_base": text(balance.beyond_base()),
+        "grants_used": text(balance.grants_used),
+        "overage": text(balance.uncovered),
     }
 }
 

@@ -138,6 +138,7 @@ fn router(state: ApiState) -> Router {
         .route("/metrics", get(probes::metrics))
         .route("/v1/orgs", get(orgs::list))
         .route("/v1/orgs/{org}", get(orgs::summary))
+        .route("/v1/orgs/{org}/periods", get(orgs::periods))
         .route("/v1/orgs/{org}/usage", get(usage::usage))
         .route("/v1/orgs/{org}/decisions", get(orgs::decisions))
         .route("/v1/orgs/{org}/policy", get(orgs::policy))

@@ -1,4 +1,4 @@
-//! `/v1/orgs`, and what of one org needs no plan: summary, decisions, policy.
+//! `/v1/orgs`, and what of one org needs no plan: summary, periods, decisions, policy.
 
 use axum::Json;
 use axum::extract::State;
@@ -17,6 +17,9 @@ use super::{ApiState, Org, Params, dto};
 
 /// Orgs of a page when nothing is asked for.
 const ORGS_PAGE: usize = 100;
+/// Periods of a page when nothing is asked for, and the most: each is walked on its own.
+const PERIODS_PAGE: usize = 12;
+const PERIODS_PAGE_MAX: usize = 120;
 
 /// `/v1/orgs`: the orgs of this instance's partitions, by id.
 pub async fn list(State(state): State<ApiState>, Params(raw): Params) -> Result<Response, Problem> {
@@ -57,6 +60,22 @@ pub async fn summary(
     check_names(&raw, &[], &[])?;
     let answer = state.ask(move |query| query.summary(&org)).await?;
     Ok(Json(dto::summary(&answer)).into_response())
+}
+
+/// `/v1/orgs/{org}/periods`: the running one first.
+pub async fn periods(
+    State(state): State<ApiState>,
+    Org(org): Org,
+    Params(raw): Params,
+) -> Result<Response, Problem> {
+    check_names(&raw, &["page_size", "page_token"], &[])?;
+    let get = |name| raw.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let page_size = page::size(get("page_size").as_deref(), PERIODS_PAGE)?.min(PERIODS_PAGE_MAX);
+    let page_token = get("page_token").filter(|token| !token.is_empty());
+    let page = state.ask(move |query| query.periods(&org, page_size, page_token.as_deref())).await?;
+    let periods: Vec<_> = page.periods.iter().map(dto::period).collect();
+    let body = object! {"periods": periods, "next_page_token": json!(page.next_page_token)};
+    Ok(Json(dto::with_standing(body, &page.standing)).into_response())
 }
 
 /// `/v1/orgs/{org}/decisions`: the last published one of each scope.

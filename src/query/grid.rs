@@ -9,9 +9,9 @@ use std::ops::ControlFlow;
 use crate::domain::dimension::Dimension;
 use crate::domain::tally::Tally;
 use crate::domain::time::Hour;
-use crate::domain::view::View;
 
 use super::error::QueryError;
+use super::overage;
 use super::params::{OrderField, UsageParams};
 use super::usage::PlannedUsage;
 
@@ -37,7 +37,7 @@ impl Grid {
         let mut read = 0;
         for stretch in &planned.stretches {
             let view = &planned.snapshot.views()[usize::from(stretch.view)];
-            let columns = Columns::of(view, params);
+            let columns = Columns::of(&view.dimensions, params);
             planned.snapshot.rows(
                 stretch.view,
                 planned.org,
@@ -53,9 +53,17 @@ impl Grid {
                     if filling.over.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 },
             )?;
-            if let Some((what, limit)) = filling.over {
-                return Err(QueryError::TooLarge { what, limit });
-            }
+            filling.check()?;
+        }
+        if overage::asked(params) {
+            let dimensions = params.dimensions();
+            let columns = Columns::of(&dimensions, params);
+            overage::parts(planned, &mut |hour, values, tally| {
+                if columns.pass(values) {
+                    filling.add(hour, columns.group(values), tally);
+                }
+            })?;
+            filling.check()?;
         }
         Ok(filling.finish())
     }
@@ -68,9 +76,9 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(view: &View, params: &'a UsageParams) -> Self {
+    fn of(dimensions: &[Dimension], params: &'a UsageParams) -> Self {
         let column = |asked: Dimension| {
-            view.dimensions.iter().position(|dimension| *dimension == asked).expect("the planned view covers it")
+            dimensions.iter().position(|dimension| *dimension == asked).expect("the planned view covers it")
         };
         Self {
             group: params.group_by.iter().map(|dimension| column(*dimension)).collect(),
@@ -158,6 +166,10 @@ impl<'a> Filling<'a> {
         } else if sums > SUMS_MAX {
             self.over = Some(("sums", SUMS_MAX));
         }
+    }
+
+    fn check(&self) -> Result<(), QueryError> {
+        self.over.map_or(Ok(()), |(what, limit)| Err(QueryError::TooLarge { what, limit }))
     }
 
     /// The grid with its groups in order.

@@ -2,14 +2,17 @@
 //! writes a row, never asks Kafka, and never decides what is published.
 //!
 //! The way of a question: `params` (text -> checked) -> `plan` (which rows) over the `bucket`s of the range ->
-//! `grid` (rows -> sums) -> `usage` (order, `page`) of `measure`s. The other questions are in this file and need no plan.
+//! `grid` (rows -> sums) -> `usage` (order, `page`) of `measure`s. What terms make of
+//! rows comes from `domain::walk`: `summary`, `periods`, `overage`. The other questions are in this file and need no plan.
 
 pub mod bucket;
 mod error;
 mod grid;
 mod measure;
+mod overage;
 pub mod page;
 pub mod params;
+mod periods;
 pub mod plan;
 mod summary;
 mod usage;
@@ -20,6 +23,7 @@ use std::sync::Arc;
 pub use error::QueryError;
 pub use grid::ROWS_MAX;
 pub use measure::{Measure, Value};
+pub use periods::{PeriodEntry, PeriodPage};
 pub use summary::SummaryAnswer;
 pub use usage::{UsageAnswer, UsageRow};
 
@@ -208,10 +212,12 @@ impl Query {
     ) -> Result<(String, Option<UsageAnswer>), QueryError> {
         let (reader, moment) = self.open(org)?;
         let snapshot = reader.snapshot();
-        let history = snapshot.policies(org)?;
+        let terms = snapshot.org_terms(org)?;
+        let history = &terms.policies;
         if history.is_empty() {
             moment.known(&snapshot, org)?;
         }
+        overage::check(&params)?;
         let token = match &params.page_token {
             Some(text) => Some(page::read_for(text, usage::fingerprint(org, &params))?),
             None => None,
@@ -219,7 +225,7 @@ impl Query {
         let (from, to) = match &token {
             Some(token) => (Hour(token.from), Hour(token.to)),
             None => (
-                params.from.unwrap_or_else(|| self.period(&history, moment.now).start),
+                params.from.unwrap_or_else(|| self.period(history, moment.now).start),
                 params.to.unwrap_or_else(|| Hour(moment.now.hour().0 + 1)),
             ),
         };
@@ -228,7 +234,7 @@ impl Query {
                 format!("the range from {} to {} is empty; give an earlier `from`", from.start(), to.start());
             return Err(QueryError::parameter("from", problem));
         }
-        let period_end = |hour: Hour| self.period(&history, hour.start()).end;
+        let period_end = |hour: Hour| self.period(history, hour.start()).end;
         let planned = |to: Hour| {
             let edges = params.bucket.cut(&params.zone, from, to, &period_end)?;
             let stretches = plan::plan(snapshot.views(), &params.dimensions(), &edges)?;
@@ -242,7 +248,19 @@ impl Query {
             planned => planned?,
         };
         let standing = moment.standing(&snapshot)?;
-        let planned = PlannedUsage { snapshot: &snapshot, org, params, token, edges, stretches, standing };
+        let (terms, default, now) = (&terms, &*self.default, moment.now);
+        let planned = PlannedUsage {
+            snapshot: &snapshot,
+            org,
+            terms,
+            default,
+            now,
+            params,
+            token,
+            edges,
+            stretches,
+            standing,
+        };
         let tag = planned.tag();
         let answer = if holds(&tag) { None } else { Some(planned.answer()?) };
         Ok((tag, answer))

@@ -31,6 +31,20 @@ fn smallest(views: &[View], size: BucketSize, dimensions: &[Dimension]) -> Optio
     Some((u8::try_from(number).ok()?, least))
 }
 
+/// The smallest view that tells `dimensions` apart by hour, for what must be known of each hour; `why` it must.
+///
+/// # Errors
+/// [`QueryError::NeedsView`] when there is none.
+pub fn by_hour(views: &[View], dimensions: &[Dimension], why: &'static str) -> Result<u8, QueryError> {
+    let needs = || QueryError::NeedsView {
+        dimensions: dimensions.to_vec(),
+        size: BucketSize::Hour.name(),
+        why,
+        ask_for: "other measures",
+    };
+    smallest(views, BucketSize::Hour, dimensions).map(|(view, _)| view).ok_or_else(needs)
+}
+
 /// The stretches that hold each hour between the first and the last of `edges` exactly once, none across an edge that
 /// its rows could not tell apart.
 ///

@@ -13,11 +13,12 @@ use crate::domain::summary::{Summary, Usage, summarise};
 use crate::domain::tally::{Field, Tally};
 use crate::domain::terms::OrgPolicy;
 use crate::domain::time::{Day, Hour};
+use crate::domain::walk::{Terms, Walk};
 use crate::store::StoreSnapshot;
 
 use super::bucket::Bucket;
 use super::plan::plan;
-use super::{Query, QueryError, Standing};
+use super::{Query, QueryError, Standing, overage};
 
 /// An org's summary.
 #[derive(Clone, Debug)]
@@ -43,10 +44,10 @@ impl Query {
         let (reader, moment) = self.open(org)?;
         let snapshot = reader.snapshot();
         moment.known(&snapshot, org)?;
-        let history = snapshot.policies(org)?;
+        let org_terms = snapshot.org_terms(org)?;
         let now = moment.now;
-        let period = self.period(&history, now);
-        let terms = in_force(Some(&history), &self.default, now);
+        let period = self.period(&org_terms.policies, now);
+        let terms = in_force(Some(&org_terms.policies), &self.default, now);
 
         // Cut by UTC days, so that each is told apart and only the period's own hours of the first and last count.
         let edges = Bucket::Day.cut(&TimeZone::UTC, period.start, period.end, &|_| period.end)?;
@@ -55,11 +56,15 @@ impl Query {
             *days.entry(hour.day()).or_default() += tally.credits();
         })?;
         let days: Vec<_> = days.into_iter().collect();
+        let walk = Walk::load(Terms { org: &org_terms, default: &self.default }, now, |from, each| {
+            overage::org_hours(&snapshot, org, from)
+                .map(|hours| hours.into_iter().for_each(|(hour, credits)| each(hour, credits)))
+        })?;
 
         let usage = Usage {
             terms,
             period,
-            used: days.iter().fold(CreditSum::ZERO, |sum, (_, credits)| sum + *credits),
+            balance: walk.balance(),
             days: &days,
             active_products: active_products(&snapshot, org, &[period.start, period.end])?,
             now,

@@ -5,13 +5,17 @@ use std::cmp::Ordering;
 
 use crate::domain::dimension::Dimension;
 use crate::domain::tally::Tally;
-use crate::domain::time::Hour;
+use crate::domain::terms::DefaultTerms;
+use crate::domain::terms_book::OrgTerms;
+use crate::domain::time::{Hour, Timestamp};
+use crate::domain::walk::Terms;
 use crate::store::StoreSnapshot;
 
 use super::Standing;
 use super::error::QueryError;
 use super::grid::Grid;
 use super::measure::Measure;
+use super::overage;
 use super::page::{self, Token};
 use super::params::{OrderField, UsageParams, hash};
 use super::plan::Stretch;
@@ -54,6 +58,10 @@ pub struct UsageAnswer {
 pub(super) struct PlannedUsage<'a> {
     pub(super) snapshot: &'a StoreSnapshot<'a>,
     pub(super) org: &'a str,
+    /// What overage follows from, beside rows.
+    pub(super) terms: &'a OrgTerms,
+    pub(super) default: &'a DefaultTerms,
+    pub(super) now: Timestamp,
     pub(super) params: UsageParams,
     pub(super) token: Option<Token>,
     pub(super) edges: Vec<Hour>,
@@ -69,6 +77,10 @@ impl PlannedUsage<'_> {
         parts.push(format!("{} {}", self.params.fingerprint, self.params.page_size));
         parts.push(self.params.page_token.clone().unwrap_or_default());
         parts.push(format!("{:?}", self.edges));
+        if overage::asked(&self.params) {
+            let terms = Terms { org: self.terms, default: self.default };
+            parts.push(terms.next_change_after(self.now).to_string());
+        }
         format!("{:016x}", hash(parts.iter().map(String::as_bytes)))
     }
 

@@ -145,8 +145,8 @@ impl Ledger {
     /// One credit from the first grant in spending order that covers the hour and holds any.
     fn take_one(&mut self, grants: &mut [Grant<'_>], hour: Hour) -> bool {
         let holding = grants.iter_mut().filter(|grant| grant.covers(hour) && grant.left > 0);
-        let first =
-            holding.min_by_key(|grant| (grant.priority, grant.end.unwrap_or(Hour(i32::MAX)), grant.start, grant.id));
+        let first = holding
+            .min_by_key(|grant| (grant.priority, grant.end.unwrap_or(Hour(i32::MAX)), grant.start, grant.id));
         let Some(grant) = first else { return false };
         grant.left -= 1;
         self.from_grants += 1;

@@ -6,7 +6,9 @@ use tallyman::domain::decide::InForce;
 use tallyman::domain::period::period_at;
 use tallyman::domain::summary::{Summary, Usage, summarise};
 use tallyman::domain::terms::{DefaultTerms, LimitMode, OrgPolicy};
+use tallyman::domain::terms_book::OrgTerms;
 use tallyman::domain::time::{Day, Hour, Timestamp};
+use tallyman::domain::walk::{Balance, Terms, last_instant, segments};
 
 use crate::support::{anchored, at, credits, history, policy};
 
@@ -17,8 +19,19 @@ fn summary(terms: InForce<'_>, days: &[(Day, CreditSum)], now: &str) -> Summary 
         InForce::Nothing | InForce::Block => history([]),
     };
     let period = period_at(Some(&policies), &DefaultTerms::Allow, now);
-    let used = CreditSum(days.iter().map(|(_, credits)| credits.0).sum());
-    summarise(&Usage { terms, period, used, days, active_products: 3, now })
+    summarise(&Usage { terms, period, balance: balance(terms, days, now), days, active_products: 3, now })
+}
+
+/// What a walk over those days makes of an org without grants.
+fn balance(terms: InForce<'_>, days: &[(Day, CreditSum)], at: Timestamp) -> Balance {
+    let (policies, default) = match terms {
+        InForce::Policy(_, policy) => (history([policy.clone()]), DefaultTerms::Allow),
+        InForce::Nothing => (history([]), DefaultTerms::Allow),
+        InForce::Block => (history([]), DefaultTerms::Block),
+    };
+    let mut hours: Vec<_> = days.iter().map(|(day, credits)| (day.first_hour(), *credits)).collect();
+    hours.sort_unstable();
+    segments(Terms { org: &OrgTerms { policies, ..OrgTerms::default() }, default: &default }, at, &hours).0
 }
 
 fn day(text: &str) -> Day {
@@ -123,8 +136,8 @@ fn a_closed_period_is_told_as_of_its_end() {
     let period = period_at(Some(&history([policy.clone()])), &DefaultTerms::Allow, at("2026-10-10T00:00:00Z"));
     let days = [(day("2026-10-31"), sum("31"))];
     let terms = InForce::Policy(Some(1), &policy);
-    let summary =
-        summarise(&Usage { terms, period, used: sum("31"), days: &days, active_products: 1, now: at(NOON) });
+    let balance = balance(terms, &days, last_instant(period));
+    let summary = summarise(&Usage { terms, period, balance, days: &days, active_products: 1, now: at(NOON) });
     assert_eq!((summary.days_until_reset, summary.average_per_elapsed_day), (0, sum("1")));
 }
 

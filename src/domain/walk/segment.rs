@@ -93,8 +93,7 @@ impl Stand {
     pub(super) fn close(&mut self, grants: &[Grant]) -> Segment {
         let net = std::mem::take(&mut self.net);
         self.used += net;
-        let mut segment =
-            Segment { start: self.start, end: self.end, repaid: CreditSum::ZERO, room: None, net };
+        let mut segment = Segment { start: self.start, end: self.end, repaid: CreditSum::ZERO, room: None, net };
         if self.base.is_none() {
             return segment;
         }
