@@ -46,7 +46,7 @@ impl Grant {
     }
 
     /// What grants are spent by, least first; no end is the greatest.
-    fn order(&self) -> (i32, Hour, Timestamp, &str) {
+    pub(super) fn order(&self) -> (i32, Hour, Timestamp, &str) {
         (self.priority, self.end, self.starts_at, &self.grant_id)
     }
 
@@ -69,13 +69,6 @@ pub fn grants_at(histories: &GrantHistories, at: Timestamp) -> Vec<Grant> {
     let mut grants: Vec<Grant> = histories.iter().filter_map(|(id, records)| Grant::of(id, records, at)).collect();
     grants.sort_by(|a, b| a.order().cmp(&b.order()));
     grants
-}
-
-/// The hour from which on an org's grants reach back into usage: the least start of those known by `at`, whatever
-/// became of them.
-#[must_use]
-pub fn first_start(histories: &GrantHistories, at: Timestamp) -> Option<Timestamp> {
-    histories.values().filter_map(|records| Some(records.first()?.effective_at)).filter(|start| *start <= at).min()
 }
 
 /// The next instant after `at` at which a grant starts, ends, or another of its records comes into force.

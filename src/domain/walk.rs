@@ -12,8 +12,8 @@ use super::credits::CreditSum;
 use super::decide::{in_force, limit_of};
 use super::grant::{self, Grant, grants_at};
 use super::period::{Period, period_at};
-use super::terms::{CreditGrant, DefaultTerms};
-use super::terms_book::{History, OrgTerms};
+use super::terms::DefaultTerms;
+use super::terms_book::OrgTerms;
 use super::time::{Hour, Timestamp};
 pub use segment::Segment;
 use segment::Stand;
@@ -101,6 +101,8 @@ pub struct Walk {
     running: (Period, Option<CreditSum>),
     /// Those that matter from where it stands, in spending order.
     grants: Vec<Grant>,
+    /// Those that ended before: to tell whether what is known of them changes.
+    ended: Vec<Grant>,
     /// The segment that holds `apart`, with its hours before `apart`.
     stand: Stand,
     /// From here on hours are kept apart, so that a grant that starts can still cut them.
@@ -120,12 +122,13 @@ impl Walk {
         read: impl FnOnce(Hour, &mut dyn FnMut(Hour, CreditSum)) -> Result<(), E>,
     ) -> Result<Self, E> {
         let running = terms.period(at);
-        let (stand, grants) = begin(terms, at);
+        let (stand, grants, ended) = begin(terms, at);
         let mut walk = Self {
             at,
             until: terms.next_change_after(at),
             running: (running, terms.base(running, at)),
             grants,
+            ended,
             stand,
             apart: Hour(at.hour().0.saturating_sub(HOURS_BEHIND)),
             hours: Vec::new(),
@@ -169,28 +172,24 @@ impl Walk {
         true
     }
 
-    /// Moves on to a later instant, because time alone went on: a grant starts or ends, a period turns. `false` when
-    /// what then is in force reaches back behind where the walk stands: load it again, as after any new record of the
-    /// org's terms.
+    /// Moves on to a later instant, at which a grant starts or ends or a period turns, or with what new records say of
+    /// grants. `false` when what is then in force reaches back behind where the walk stands: load it again, as after
+    /// each new policy.
     #[must_use]
     pub fn advance(&mut self, terms: Terms<'_>, now: Timestamp) -> bool {
         let mut grants = grants_at(&terms.org.grants, now);
-        grants.retain(|grant| grant.end > self.stand.start);
         let behind = |grant: &&Grant| grant.first_hour() < self.apart;
+        let mut known: Vec<&Grant> = self.grants.iter().chain(&self.ended).filter(behind).collect();
+        known.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
         let period = terms.period(self.stand.start.start());
-        // Also of one that has ended: what the others hold now follows from it.
-        let reaches_back = |records: &History<CreditGrant>| {
-            records.first().is_some_and(|first| first.effective_at.hour() < self.apart)
-                && records.next_change_after(self.at).is_some_and(|change| change <= now)
-        };
         if now < self.at
-            || terms.org.grants.values().any(reaches_back)
             || period != self.stand.period
             || terms.base(period, now) != self.stand.base
-            || !grants.iter().filter(behind).eq(self.grants.iter().filter(behind))
+            || !grants.iter().filter(behind).eq(known)
         {
             return false;
         }
+        grants.retain(|grant| grant.end > self.stand.start);
         // Nothing was taken yet of a grant that begins where hours are kept apart.
         let held = |grant: &Grant| {
             let place = self.grants.iter().position(|known| behind(&known) && known.grant_id == grant.grant_id);
@@ -266,7 +265,7 @@ impl Walk {
         let start = self.stand.start;
         let mut ends = self.grants.iter().map(|grant| grant.end);
         self.stand.left.retain(|_| ends.next().is_some_and(|end| end > start));
-        self.grants.retain(|grant| grant.end > start);
+        self.ended.extend(self.grants.extract_if(.., |grant| grant.end <= start));
     }
 }
 
@@ -274,7 +273,7 @@ impl Walk {
 /// hours, ascending.
 #[must_use]
 pub fn segments(terms: Terms<'_>, at: Timestamp, hours: &[(Hour, CreditSum)]) -> (Balance, Vec<Segment>) {
-    let (mut stand, grants) = begin(terms, at);
+    let (mut stand, grants, _) = begin(terms, at);
     let running = terms.period(at);
     let mut found = Vec::new();
     let mut each = |segment: Segment| {
@@ -305,9 +304,9 @@ fn balance(stand: &Stand, grants: &[Grant], at: Timestamp) -> Balance {
     }
 }
 
-/// Where a walk at `at` begins, and the grants that matter from there: the period of the first grant's start. Grants
+/// Where a walk at `at` begins, the grants that matter from there, and those that ended before: the period of the first grant's start. Grants
 /// that ended before any grant of the running period began have no part in it, so it begins as late as it can.
-fn begin(terms: Terms<'_>, at: Timestamp) -> (Stand, Vec<Grant>) {
+fn begin(terms: Terms<'_>, at: Timestamp) -> (Stand, Vec<Grant>, Vec<Grant>) {
     let mut grants = grants_at(&terms.org.grants, at);
     let mut period = terms.period(at);
     while let Some(first) = grants.iter().filter(|grant| grant.end > period.start).map(Grant::first_hour).min()
@@ -315,8 +314,8 @@ fn begin(terms: Terms<'_>, at: Timestamp) -> (Stand, Vec<Grant>) {
     {
         period = terms.period(first.start());
     }
-    grants.retain(|grant| grant.end > period.start);
-    (Stand::new(period, terms.base(period, at), &grants), grants)
+    let ended = grants.extract_if(.., |grant| grant.end <= period.start).collect();
+    (Stand::new(period, terms.base(period, at), &grants), grants, ended)
 }
 
 fn at_hour(terms: Terms<'_>, hour: Hour, now: Timestamp) -> (Period, Option<CreditSum>) {
