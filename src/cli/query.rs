@@ -217,7 +217,7 @@ impl<'de> Deserialize<'de> for Fields {
 
 /// The answer of `/periods`, all of its pages in one.
 #[derive(Debug, Deserialize, Serialize)]
-struct Periods {
+struct PeriodsAnswer {
     periods: Vec<Fields>,
     #[serde(skip_serializing)]
     next_page_token: String,
@@ -226,19 +226,19 @@ struct Periods {
     since: Option<String>,
 }
 
-fn all_periods(api: &Api, org: &str) -> Result<Periods, AskError> {
+fn all_periods(api: &Api, org: &str) -> Result<PeriodsAnswer, AskError> {
     let path = org_path(org, "/periods")?;
-    let mut all: Periods = api.get(&path, &[("page_size", PERIODS_PAGE)])?;
+    let mut all: PeriodsAnswer = api.get(&path, &[("page_size", PERIODS_PAGE)])?;
     while !all.next_page_token.is_empty() {
         let token = std::mem::take(&mut all.next_page_token);
-        let page: Periods = api.get(&path, &[("page_size", PERIODS_PAGE), ("page_token", &token)])?;
+        let page: PeriodsAnswer = api.get(&path, &[("page_size", PERIODS_PAGE), ("page_token", &token)])?;
         all.periods.extend(page.periods);
         all.next_page_token = page.next_page_token;
     }
     Ok(all)
 }
 
-fn write_periods(answer: &Periods, output: Output, out: &mut dyn Write) -> io::Result<()> {
+fn write_periods(answer: &PeriodsAnswer, output: Output, out: &mut dyn Write) -> io::Result<()> {
     if output == Output::Json {
         return write_json(answer, out);
     }

@@ -229,6 +229,18 @@ fn summary_decisions_and_policy_have_the_fields_of_the_contract() {
     assert_eq!(summary["days_until_reset"], 22);
     assert_eq!(summary["decision"]["reason"], "ALLOWANCE_SPENT");
     assert_eq!(summary["peak_day"]["date"].as_str().unwrap().len(), 10);
+    let periods = server.get("/v1/orgs/acme/periods?page_size=2").json();
+    let period = &periods["periods"][0];
+    assert_eq!((&period["start"], &period["end"]), (&summary["period_start"], &summary["period_end"]));
+    for field in ["base_allocation", "allowance", "used", "beyond_base", "grants_used", "overage", "plan"] {
+        assert_eq!(period[field], summary[field], "{field}");
+    }
+    let token = periods["next_page_token"].as_str().unwrap();
+    let last = server.get(&format!("/v1/orgs/acme/periods?page_token={token}")).json();
+    assert_eq!(
+        (&last["periods"][0]["end"], &last["next_page_token"]),
+        (&"2026-10-11T22:00:00Z".into(), &"".into())
+    );
     let decisions = server.get("/v1/orgs/acme/decisions").json();
     let decision = &decisions["decisions"][0];
     assert_eq!((&decision["org_id"], &decision["version"]), (&ORG.into(), &7.into()));

@@ -49,6 +49,25 @@ fn a_summary_is_a_list_for_people_and_one_row_of_csv() {
 }
 
 #[test]
+fn periods_are_a_table_with_a_line_for_each() {
+    let server = Server::start(1);
+    let table = ask(&server, "periods acme").unwrap();
+    let lines: Vec<&str> = table.lines().collect();
+    let columns =
+        ["start", "end", "plan", "base_allocation", "allowance", "used", "beyond_base", "grants_used", "overage"];
+    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), columns);
+    let first: Vec<&str> = lines[1].split_whitespace().collect();
+    assert_eq!(first[..4], ["2026-11-11T23:00:00Z", "2026-12-11T23:00:00Z", "pro", "1000000.000000"]);
+    let csv = ask(&server, "periods acme --output csv").unwrap();
+    assert_eq!(csv.lines().next(), Some(&*columns.join(",")));
+    let json: serde_json::Value =
+        serde_json::from_str(&ask(&server, "periods acme --output json").unwrap()).unwrap();
+    assert_eq!(json["periods"].as_array().unwrap().len(), 3);
+    let usage = ask(&server, "usage acme --measures credits,overage --bucket none --output csv").unwrap();
+    assert!(usage.starts_with("credits,overage\n") && usage.ends_with(",0.000000\n"), "{usage}");
+}
+
+#[test]
 fn errors_are_sentences_with_the_contracts_exit_codes() {
     let server = Server::start(1);
     for (line, code, says) in [

@@ -3,5 +3,6 @@
 
 mod api;
 mod cli;
+mod overage;
 mod support;
 mod usage;

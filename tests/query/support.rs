@@ -177,7 +177,20 @@ impl Fixture {
             batch.put_level(&decision());
         }
         self.position += i64::try_from(events.len()).unwrap();
-        let meta = TaskMeta {
+        let meta = self.meta();
+        self.store.commit(batch, &meta).unwrap();
+    }
+
+    /// Commits terms alone.
+    pub fn put_terms(&mut self, terms: &[(i64, TermsRecord)]) {
+        let mut batch = self.store.batch();
+        terms.iter().for_each(|(offset, record)| batch.put_terms(*offset, record));
+        let meta = self.meta();
+        self.store.commit(batch, &meta).unwrap();
+    }
+
+    fn meta(&self) -> TaskMeta {
+        TaskMeta {
             position: self.position,
             policies_position: 6,
             origin: 0,
@@ -186,8 +199,7 @@ impl Fixture {
             last_record: None,
             cluster_id: "test".to_owned(),
             partitions: 1,
-        };
-        self.store.commit(batch, &meta).unwrap();
+        }
     }
 
     pub fn query(&self, partitions: i32) -> Query {
