@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::tally::Field;
+use tallyman::domain::tally::{Field, Tally};
 use tallyman::domain::terms::{CreditGrant, OrgPolicy, TermsRecord};
 use tallyman::domain::time::Hour;
+use tallyman::domain::walk::Balance;
 use tallyman::query::{Query, UsageAnswer};
 
 use super::support::{Fixture, ORG, ask, at, events, params, policy};
@@ -45,7 +46,7 @@ fn usage(query: &Query, more: &[(&str, &str)]) -> UsageAnswer {
     ask(query, &[&RANGE[..], &asked, more].concat()).unwrap()
 }
 
-fn both(tally: &tallyman::domain::tally::Tally) -> (i128, i128) {
+fn both(tally: &Tally) -> (i128, i128) {
     (tally.sum(Field::OVERAGE), tally.sum(Field::BEYOND_BASE))
 }
 
@@ -54,10 +55,8 @@ fn overage_and_beyond_base_are_equal_over_every_bucket_and_grouping_and_over_the
     let fixture = fixture();
     let query = fixture.query(1);
     let periods = query.periods(ORG, 10, None).unwrap().periods;
-    let sum = |of: fn(&tallyman::domain::walk::Balance) -> CreditSum| {
-        periods.iter().map(|period| of(&period.balance).0).sum::<i128>()
-    };
-    let whole = (sum(|balance| balance.uncovered), sum(|balance| balance.beyond_base()));
+    let sum = |of: fn(&Balance) -> CreditSum| periods.iter().map(|period| of(&period.balance).0).sum::<i128>();
+    let whole = (sum(|balance| balance.uncovered), sum(Balance::beyond_base));
     assert!(whole.0 > 0 && whole.1 - whole.0 == 3_000_000_001, "{whole:?}: the grant is spent");
     for group_by in ["", "user", "product", "model", "tier"] {
         for bucket in ["hour", "day", "week", "month", "period", "none"] {
