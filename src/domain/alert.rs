@@ -56,8 +56,8 @@ pub struct Alert {
 
 /// The alert that `decision` calls for after `previous` was in force; `None` when nobody needs to hear of it.
 ///
-/// BLOCKED or UNBLOCKED if the action changed, else THRESHOLD if the level did; a new period only says UNBLOCKED
-/// (CONTRACT.md, Meaning: Alerts). Without a previous level the org counts as allowed at level 0.
+/// BLOCKED or UNBLOCKED if the action changed, else THRESHOLD if the level did, else the forecast if it is one of today; a
+/// new period only says UNBLOCKED (CONTRACT.md, Meaning: Alerts). Without a previous level the org counts as allowed at level 0.
 #[must_use]
 pub fn alert_of(previous: Option<&Level>, decision: &LimitDecision) -> Option<Alert> {
     let level = &decision.level;
@@ -68,6 +68,9 @@ pub fn alert_of(previous: Option<&Level>, decision: &LimitDecision) -> Option<Al
         (Action::Allow, Action::Block) => AlertKind::Blocked,
         (Action::Block, Action::Allow) => AlertKind::Unblocked,
         _ if same_period && previous_level != level.level => AlertKind::Threshold,
+        _ if level.forecast_alerted_on > previous.and_then(|previous| previous.forecast_alerted_on) => {
+            AlertKind::DepletionForecast
+        }
         _ => return None,
     };
     Some(Alert {

@@ -4,10 +4,12 @@
 
 use super::credits::CreditSum;
 use super::decision::{Action, DecisionReason, Figures, Level};
+use super::forecast::{self, Outlook};
 use super::percent::level_reached;
 use super::period::Period;
+use super::purchase::{self, Asked};
 use super::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus, extra_of};
-use super::terms_book::PolicyHistory;
+use super::terms_book::{OrgTerms, PolicyHistory};
 use super::time::Timestamp;
 
 /// What binds an org at an instant.
@@ -37,7 +39,7 @@ pub fn in_force<'a>(policies: Option<&'a PolicyHistory>, default: &'a DefaultTer
 pub struct Limit {
     /// Credits of the base allocation.
     pub base: CreditSum,
-    /// Credits that may be used: the base allocation and, with the issue on terms, what grants add to it.
+    /// Credits that may be used: the base allocation and what grants add to it.
     pub allowance: CreditSum,
     /// Credits beyond the allowance; `None` without an end.
     pub extra: Option<CreditSum>,
@@ -66,11 +68,24 @@ pub fn remaining(allowance: CreditSum, used: CreditSum) -> CreditSum {
     (allowance - used).max(CreditSum::ZERO)
 }
 
+/// What an org's grants make of its allowance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The allowance with them, [`super::walk::Balance::allowance`]; means nothing without a limit.
+    pub allowance: CreditSum,
+    /// When one starts or ends next, [`super::walk::Walk::until`].
+    pub until: Timestamp,
+}
+
 /// All that an org's decision follows from.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// The org's policies; `None` when it never had one.
-    pub policies: Option<&'a PolicyHistory>,
+    /// The org.
+    pub org: &'a str,
+    /// The org's terms; `None` when it never had any.
+    pub terms: Option<&'a OrgTerms>,
+    /// What its grants make of the allowance; `None` without grants.
+    pub granted: Option<Granted>,
     /// What an org without a policy in force gets.
     pub default: &'a DefaultTerms,
     /// The period that holds `now`: [`super::period::period_at`] of the same terms.
@@ -81,6 +96,8 @@ pub struct Facts<'a> {
     pub micros_per_second: i128,
     /// The level that was last published; what it sent in this period is carried on.
     pub previous: Option<&'a Level>,
+    /// Whether the allowance would have lasted at some time since the last forecast alert.
+    pub forecast_cleared: bool,
     /// max(wall clock, last decided_at).
     pub now: Timestamp,
 }
@@ -94,6 +111,10 @@ pub struct Judgement {
     pub figures: Figures,
     /// Offset of the policy in force, `None` without one of the org's own.
     pub policy_offset: Option<i64>,
+    /// The purchase that goes out with it.
+    pub purchase: Option<Asked>,
+    /// What the recent rate makes of the allowance.
+    pub outlook: Outlook,
 }
 
 /// Decides whether the org may go on spending (CONTRACT.md, Meaning: Allowance and Decision).
@@ -102,8 +123,12 @@ pub struct Judgement {
 /// level is 0. `valid_until` is greater than `now`.
 #[must_use]
 pub fn judge(facts: &Facts<'_>) -> Judgement {
-    let terms = in_force(facts.policies, facts.default, facts.now);
-    let limit = limit_of(terms);
+    let policies = facts.terms.map(|terms| &terms.policies);
+    let terms = in_force(policies, facts.default, facts.now);
+    let mut limit = limit_of(terms);
+    if let (Some(limit), Some(granted)) = (&mut limit, facts.granted) {
+        limit.allowance = granted.allowance;
+    }
     let (action, reason) = verdict(terms, limit, facts.used);
     let (policy_offset, thresholds) = match terms {
         InForce::Policy(offset, policy) => (offset, policy.thresholds.as_slice()),
@@ -111,7 +136,8 @@ pub fn judge(facts: &Facts<'_>) -> Judgement {
     };
     let period_start = facts.period.starts_at();
     let sent = facts.previous.filter(|previous| previous.period_start == period_start);
-    let level = Level {
+    let purchase = limit.and_then(|limit| purchase::asked(facts, terms, limit.allowance, sent));
+    let mut level = Level {
         action,
         reason,
         level: limit.map_or(0, |limit| level_reached(thresholds, facts.used, limit.allowance)),
@@ -122,14 +148,17 @@ pub fn judge(facts: &Facts<'_>) -> Judgement {
         period_end: facts.period.ends_at(),
         valid_until: valid_until(facts),
         forecast_alerted_on: sent.and_then(|sent| sent.forecast_alerted_on),
-        purchases_requested: sent.map_or(0, |sent| sent.purchases_requested),
+        purchases_requested: purchase
+            .map_or(sent.map_or(0, |sent| sent.purchases_requested), |asked| asked.ordinal),
     };
     let figures = Figures {
         used: facts.used,
         remaining: limit.map(|limit| remaining(limit.allowance, facts.used)),
         micros_per_second: facts.micros_per_second,
     };
-    Judgement { level, figures, policy_offset }
+    let outlook = forecast::outlook(&level, &figures, facts.now);
+    level.forecast_alerted_on = forecast::alerted_on((&level, outlook), sent, facts.forecast_cleared, facts.now);
+    Judgement { level, figures, policy_offset, purchase, outlook }
 }
 
 fn verdict(terms: InForce<'_>, limit: Option<Limit>, used: CreditSum) -> (Action, DecisionReason) {
@@ -154,17 +183,13 @@ fn verdict(terms: InForce<'_>, limit: Option<Limit>, used: CreditSum) -> (Action
     }
 }
 
-/// The next instant at which time alone changes the decision: the period's end or another policy, whichever is first.
+/// The next instant at which time alone changes the decision: the period's end, another policy, or a grant's start or
+/// end, whichever is first.
 fn valid_until(facts: &Facts<'_>) -> Timestamp {
     let end = facts.period.ends_at();
-    let policy = facts.policies.and_then(|history| history.next_change_after(facts.now));
-    policy.map_or(end, |policy| policy.min(end))
-}
-
-/// Whether a level must be published: it is not the one that was (Law 4).
-#[must_use]
-pub fn differs(previous: Option<&Level>, now: &Level) -> bool {
-    previous != Some(now)
+    let policy = facts.terms.and_then(|terms| terms.policies.next_change_after(facts.now));
+    let grant = facts.granted.map(|granted| granted.until);
+    policy.into_iter().chain(grant).fold(end, Timestamp::min)
 }
 
 /// The version of the next decision of a scope: greater than the previous one, and at least `decided_at` in

@@ -13,6 +13,7 @@ pub mod dedupe;
 pub mod dimension;
 pub mod event;
 pub mod fold;
+pub mod forecast;
 pub mod grant;
 pub mod histogram;
 pub mod id;

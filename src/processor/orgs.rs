@@ -9,16 +9,19 @@ use std::ops::ControlFlow;
 
 use crate::domain::alert::{Alert, alert_of};
 use crate::domain::credits::CreditSum;
-use crate::domain::decide::{self, Facts};
+use crate::domain::decide::{self, Facts, Granted};
 use crate::domain::decision::{Action, Cause, DecisionReason, Level, LimitDecision};
 use crate::domain::fold::OrgDelta;
+use crate::domain::forecast::Outlook;
 use crate::domain::id::OrgId;
 use crate::domain::period::{Period, period_at};
+use crate::domain::purchase::{PurchaseRequested, is_pending, purchase_id};
 use crate::domain::scope::Scope;
 use crate::domain::terms::DefaultTerms;
 use crate::domain::terms_book::TermsBook;
 use crate::domain::time::{BucketSize, Hour, Timestamp};
 use crate::domain::view::View;
+use crate::domain::walk::{self, Walk};
 use crate::store::{Store, StoreError};
 
 /// What the gateways know of a scope.
@@ -43,6 +46,12 @@ pub struct OrgState {
     timer: Option<Timestamp>,
     queued: bool,
     cause: Cause,
+    /// What usage has taken of its grants; `None` without grants.
+    walk: Option<Box<Walk>>,
+    /// Whether it waits for a flush, to be read again.
+    stale: bool,
+    /// Whether the allowance would have lasted at some time since the last forecast alert.
+    forecast_cleared: bool,
 }
 
 /// Credits of the latest hour with usage and of the hour before it.
@@ -88,6 +97,8 @@ pub struct Change {
     pub decision: LimitDecision,
     /// The alert that goes out in the same transaction (Law 4).
     pub alert: Option<Alert>,
+    /// The purchase that is asked for in the same transaction.
+    pub purchase: Option<PurchaseRequested>,
     /// Credits folded beyond the limit while it was blocked, when a block caused by usage ends.
     pub overshoot: Option<CreditSum>,
 }
@@ -160,6 +171,9 @@ impl Orgs {
             timer: None,
             queued: false,
             cause: Cause::default(),
+            walk: None,
+            stale: false,
+            forecast_cleared: false,
         };
         load(&mut state, hours, law)?;
         let place = u32::try_from(self.states.len()).expect("a partition has far below 2^32 orgs");
@@ -176,6 +190,16 @@ impl Orgs {
             state.peak = state.peak.max(state.used);
         }
         state.recent.add(delta.hour, delta.credits.micros());
+        if state.walk.as_mut().is_some_and(|walk| !walk.add(delta.hour, delta.credits)) {
+            self.wait_for_flush(place);
+        }
+    }
+
+    /// Lets an org be read again after the next flush; it is decided then.
+    fn wait_for_flush(&mut self, place: u32) {
+        if !std::mem::replace(&mut self.states[place as usize].stale, true) {
+            self.stale.push(place);
+        }
     }
 
     /// Puts an org in the queue of those to be decided, with the record that asks for it.
@@ -191,10 +215,14 @@ impl Orgs {
 
     /// Whether an org would be decided otherwise now than it was published: the cheap test of the hot path.
     #[must_use]
-    pub fn changes(&self, place: u32, law: Law<'_>) -> bool {
-        let state = &self.states[place as usize];
-        !state.period.contains(law.now)
-            || state.published.as_ref().is_none_or(|published| decide_for(state, law).level != published.level)
+    pub fn changes(&mut self, place: u32, law: Law<'_>) -> bool {
+        let state = &mut self.states[place as usize];
+        if !state.is_ready(law.now) {
+            return true;
+        }
+        let judged = decide_for(state, law);
+        state.forecast_cleared |= judged.outlook == Outlook::Lasts;
+        state.published.as_ref().is_none_or(|published| judged.level != published.level)
     }
 
     /// Queues every org whose timer is due at `now`.
@@ -217,7 +245,7 @@ impl Orgs {
 
     /// Queues an org whose terms changed: its period may be another one, so it is read again.
     pub fn terms_changed(&mut self, place: u32) {
-        self.stale.push(place);
+        self.wait_for_flush(place);
     }
 
     /// Whether orgs wait for a flush, after which their period's sum is read from the store.
@@ -246,8 +274,9 @@ impl Orgs {
         for place in self.queue.split_off(rest) {
             let state = &mut self.states[place as usize];
             state.queued = false;
-            if !state.period.contains(law.now) {
-                self.stale.push(place);
+            state.advance(law);
+            if !state.is_ready(law.now) {
+                self.wait_for_flush(place);
                 continue;
             }
             let judged = decide_for(state, law);
@@ -271,7 +300,15 @@ impl Orgs {
                 figures: judged.figures,
             };
             let alert = alert_of(previous.map(|previous| &previous.level), &decision);
-            changes.push(Change { place, decision, alert, overshoot });
+            let purchase = judged.purchase.map(|asked| PurchaseRequested {
+                purchase_id: purchase_id(state.org.as_str(), decision.level.period_start, asked.ordinal),
+                org_id: state.org.as_str().to_owned(),
+                period_start: decision.level.period_start,
+                ordinal: asked.ordinal,
+                credits: asked.credits,
+                requested_at: law.now,
+            });
+            changes.push(Change { place, decision, alert, purchase, overshoot });
         }
         changes
     }
@@ -289,6 +326,10 @@ impl Orgs {
         if decision.level.action == Action::Block && !state.published.as_ref().is_some_and(blocked) {
             state.peak = state.used;
         }
+        let alerted = |published: &Published| published.level.forecast_alerted_on;
+        if decision.level.forecast_alerted_on != state.published.as_ref().and_then(alerted) {
+            state.forecast_cleared = false;
+        }
         state.published = Some(Published { level: decision.level.clone(), version: decision.version });
     }
 
@@ -298,6 +339,17 @@ impl Orgs {
             let allowance = state.published.as_ref().and_then(|published| published.level.allowance);
             (state.org.as_str(), state.used, allowance)
         })
+    }
+
+    /// How many orgs wait for the answer to a purchase request.
+    #[must_use]
+    pub fn pending_purchases(&self, terms: &TermsBook, now: Timestamp) -> usize {
+        let pending = |state: &&OrgState| {
+            let org = state.org.as_str();
+            let published = state.published.as_ref();
+            published.is_some_and(|published| is_pending(terms.org(org), org, &published.level, now))
+        };
+        self.states.iter().filter(pending).count()
     }
 
     /// How many orgs are judged without a policy, and how many are blocked.
@@ -311,8 +363,26 @@ impl Orgs {
     }
 }
 
+impl OrgState {
+    /// Whether what it holds tells of `now`.
+    fn is_ready(&self, now: Timestamp) -> bool {
+        !self.stale && self.period.contains(now) && self.walk.as_ref().is_none_or(|walk| now < walk.until())
+    }
+
+    /// Moves what it holds on to `law.now` where no hours need to be read for that.
+    fn advance(&mut self, law: Law<'_>) {
+        let Some(walk) = self.walk.as_mut().filter(|walk| walk.until() <= law.now) else { return };
+        if let Some(org) = law.terms.org(self.org.as_str()) {
+            // Where that fails it still tells of before, and the org waits to be read again.
+            let _ = walk.advance(walk::Terms { org, default: law.default }, law.now);
+        }
+    }
+}
+
 fn load<H: OrgHours>(state: &mut OrgState, hours: &H, law: Law<'_>) -> Result<(), H::Error> {
-    state.period = period_at(law.terms.policies(state.org.as_str()), law.default, law.now);
+    let terms = law.terms.org(state.org.as_str());
+    state.stale = false;
+    state.period = period_at(terms.map(|terms| &terms.policies), law.default, law.now);
     state.used = CreditSum::ZERO;
     state.recent = Recent { hour: law.now.hour(), this: 0, before: 0 };
     let from = state.period.start.min(Hour(law.now.hour().0 - 1));
@@ -322,17 +392,32 @@ fn load<H: OrgHours>(state: &mut OrgState, hours: &H, law: Law<'_>) -> Result<()
             *used += credits;
         }
         recent.add(hour, credits.micros());
-    })
+    })?;
+    state.walk = match terms.filter(|terms| !terms.grants.is_empty()) {
+        Some(org) => {
+            let read = |from, each: &mut dyn FnMut(Hour, CreditSum)| hours.hours(state.org.as_str(), from, each);
+            Some(Box::new(Walk::load(walk::Terms { org, default: law.default }, law.now, read)?))
+        }
+        None => None,
+    };
+    Ok(())
 }
 
 fn decide_for(state: &OrgState, law: Law<'_>) -> decide::Judgement {
+    let granted = state
+        .walk
+        .as_ref()
+        .map(|walk| Granted { allowance: walk.balance().allowance().unwrap_or_default(), until: walk.until() });
     decide::judge(&Facts {
-        policies: law.terms.policies(state.org.as_str()),
+        org: state.org.as_str(),
+        terms: law.terms.org(state.org.as_str()),
+        granted,
         default: law.default,
         period: state.period,
         used: state.used,
         micros_per_second: state.recent.per_second(law.now),
         previous: state.published.as_ref().map(|published| &published.level),
+        forecast_cleared: state.forecast_cleared,
         now: law.now,
     })
 }

@@ -25,7 +25,7 @@ mod report;
 /// A batch of so many records tells that more wait: a flush then waits longer, for more of it falls together.
 const BUSY_BATCH_RECORDS: usize = 2_000;
 /// How much longer.
-const BUSY_FLUSH_FACTOR: u32 = 10;
+const BUSY_FLUSH_FACTOR: u32 = 2;
 
 /// Why a worker ended.
 #[derive(Debug, thiserror::Error)]

@@ -100,7 +100,7 @@ impl Task {
         (self.meta.position, self.meta.policies_position) != self.committed
     }
 
-    /// Puts all that it has to say into `outputs`: dead letters and forwards, decisions and their alerts.
+    /// Puts all that it has to say into `outputs`: dead letters and forwards, decisions, and the alerts and purchases that go with them.
     ///
     /// # Errors
     /// When the schema of an output cannot be registered; ask again later.
@@ -120,6 +120,15 @@ impl Task {
                     partition: self.partition,
                     key: Some(alert.scope.org_id.clone().into_bytes()),
                     value: Some(encoder.alert(alert)?),
+                    headers: Vec::new(),
+                });
+            }
+            if let Some(purchase) = &change.purchase {
+                outputs.push(Output {
+                    topic: OutputTopic::Purchases,
+                    partition: self.partition,
+                    key: Some(purchase.org_id.clone().into_bytes()),
+                    value: Some(encoder.purchase(purchase)?),
                     headers: Vec::new(),
                 });
             }
