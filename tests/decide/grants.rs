@@ -296,6 +296,29 @@ fn usage_that_comes_late_to_a_closed_period_changes_today_only_by_what_grants_ca
 }
 
 #[test]
+fn allowance_is_used_less_uncovered_and_what_can_still_be_used_now_of_a_closed_period_at_its_last_instant() {
+    let org = Org::new([
+        until("2026-11-12T00:00:00Z", grant("gone", "30", "2026-11-02T00:00:00Z")),
+        until("2026-12-01T00:00:00Z", grant("to-the-end", "20", "2026-11-14T00:00:00Z")),
+        grant("starts-later", "50", "2026-12-01T00:00:00Z"),
+    ])
+    .uses(&[("2026-11-05T00:00:00Z", "110"), ("2026-11-13T00:00:00Z", "5"), ("2026-12-02T00:00:00Z", "120")]);
+    for (now, used, uncovered, usable) in [
+        ("2026-11-01T12:00:00Z", "115", "15", "0"),
+        ("2026-11-02T00:00:00Z", "115", "5", "20"),
+        ("2026-11-13T00:00:00Z", "115", "5", "0"),
+        ("2026-11-14T00:00:00Z", "115", "0", "15"),
+        ("2026-11-30T23:59:59.999999Z", "115", "0", "15"),
+        ("2026-12-01T00:00:00Z", "120", "0", "30"),
+    ] {
+        let balance = org.balance(now);
+        assert_eq!((balance.used, balance.uncovered), (sum(used), sum(uncovered)), "at {now}");
+        assert_eq!(balance.base_left + balance.grants_left, sum(usable), "at {now}");
+        assert_eq!(balance.allowance(), Some(sum(used) - sum(uncovered) + sum(usable)), "at {now}");
+    }
+}
+
+#[test]
 fn beyond_base_is_what_a_walk_without_grants_leaves_uncovered() {
     let org = Org::new([grant("g", "30", "2026-11-10T00:00:00Z")]).uses(&[
         ("2026-11-05T00:00:00Z", "90"),
