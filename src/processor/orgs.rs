@@ -101,6 +101,8 @@ pub struct Change {
     pub purchase: Option<PurchaseRequested>,
     /// Credits folded beyond the limit while it was blocked, when a block caused by usage ends.
     pub overshoot: Option<CreditSum>,
+    /// Whether a forecast alert waits behind this change: the org is to be decided again.
+    pub again: bool,
 }
 
 /// Sums of org hours from the store.
@@ -308,7 +310,8 @@ impl Orgs {
                 credits: asked.credits,
                 requested_at: law.now,
             });
-            changes.push(Change { place, decision, alert, purchase, overshoot });
+            let again = judged.outlook == Outlook::Depletes && decision.level.forecast_alerted_on.is_none();
+            changes.push(Change { place, decision, alert, purchase, overshoot, again });
         }
         changes
     }

@@ -58,7 +58,7 @@ fn policies_that_arrive_at_any_moment_give_the_same_last_levels() {
         member.release(&[0, 1]).unwrap();
         let mut found = outcome(&world, dir.path());
         // What a decision says of usage is as of its instant, which batches may move.
-        found.last.values_mut().for_each(|(_, used)| *used = CreditSum::ZERO);
+        found.last.values_mut().for_each(|(used, _)| *used = CreditSum::ZERO);
         assert_eq!(&found, expected.get_or_insert_with(|| found.clone()), "seed {seed}");
     }
 }

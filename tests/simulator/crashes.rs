@@ -129,7 +129,7 @@ fn the_scenario_holds_every_kind_of_dead_letter_and_a_forward_of_each_topic() {
     assert_eq!(reasons, Reason::ALL.iter().map(|reason| reason.as_str()).collect());
     let topics: BTreeSet<&str> = found.forwards.iter().map(|letter| letter.0.as_str()).collect();
     assert_eq!(topics, BTreeSet::from(["policies", "usage"]));
-    assert_eq!(found.last.len(), 5, "{:?}", found.last.keys());
+    assert_eq!(found.last.len(), 6, "{:?}", found.last.keys());
     assert!(found.rows.iter().all(|rows| rows.lines().count() > 20));
 }
 

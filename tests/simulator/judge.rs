@@ -20,8 +20,10 @@ pub type Letter = (String, String, String, String);
 pub struct Outcome {
     /// Every store's rows.
     pub rows: Vec<String>,
-    /// Level and used credits of each scope's last decision.
-    pub last: BTreeMap<String, (Level, CreditSum)>,
+    /// Used credits and level of each scope's last decision.
+    pub last: BTreeMap<String, (CreditSum, Level)>,
+    /// Purchases asked for: id and credits.
+    pub purchases: BTreeMap<String, String>,
     /// Dead letters.
     pub dead: BTreeSet<Letter>,
     /// Forwards.
@@ -52,13 +54,26 @@ pub fn alerts(world: &World, partition: i32) -> Vec<Value> {
 
 /// Judges what was published and gives all that was left behind; the stores below `dir` are closed.
 pub fn outcome(world: &World, dir: &Path) -> Outcome {
-    let mut found =
-        Outcome { rows: Vec::new(), last: BTreeMap::new(), dead: BTreeSet::new(), forwards: BTreeSet::new() };
+    let mut found = Outcome {
+        rows: Vec::new(),
+        last: BTreeMap::new(),
+        purchases: BTreeMap::new(),
+        dead: BTreeSet::new(),
+        forwards: BTreeSet::new(),
+    };
     for partition in 0..PARTITIONS {
         check_levels(world, partition);
         found.rows.push(world.dump(dir, partition));
         let levels = decisions(world, partition).into_iter();
-        found.last.extend(levels.map(|(key, decision)| (key, (decision.level, decision.figures.used))));
+        // A forecast looks at a rate at an instant: whether one was told on the way depends on when it was looked at.
+        let lasting = |decision: LimitDecision| Level { forecast_alerted_on: None, ..decision.level };
+        let last = |decision: LimitDecision| (decision.figures.used, lasting(decision));
+        found.last.extend(levels.map(|(key, decision)| (key, last(decision))));
+        for record in world.log.records(OutputTopic::Purchases, partition) {
+            let purchase: Value = serde_json::from_slice(&record.value.unwrap()).unwrap();
+            let [id, credits] = ["purchase_id", "credits"].map(|name| purchase[name].as_str().unwrap().to_owned());
+            assert_eq!(found.purchases.insert(id, credits), None, "{purchase} was asked for twice");
+        }
         take_letters(world, OutputTopic::DeadLetters, partition, &mut found.dead);
         take_letters(world, OutputTopic::Usage, partition, &mut found.forwards);
         take_letters(world, OutputTopic::Policies, partition, &mut found.forwards);

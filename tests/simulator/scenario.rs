@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use tallyman::domain::murmur2::partition_of;
+use tallyman::domain::purchase::purchase_id;
 use tallyman::domain::time::Timestamp;
 use tallyman::processor::intake::FIRST_TIMESTAMP;
 use tallyman::processor::ports::Rebalance;
@@ -33,6 +34,11 @@ pub fn suspended() -> String {
     org_in(1, 1)
 }
 
+/// HARD, 10 credits, with a promotion that ends and packs bought by itself; partition 0.
+pub fn buyer() -> String {
+    org_in(0, 2)
+}
+
 /// The partition of an org's records.
 pub fn home(org: &str) -> i32 {
     partition_of(org.as_bytes(), PARTITIONS)
@@ -53,6 +59,15 @@ pub fn policy(org: &str, base: &str) -> Value {
         "type": "OrgPolicy", "org_id": org, "plan": "p", "base_allocation": base,
         "effective_at": START.plus_micros(-DAY).micros(), "updated_by": "sim",
     })
+}
+
+/// A grant of the buyer's from the start on.
+pub fn grant(id: &str, credits: &str, others: &Value) -> Value {
+    let grant = json!({
+        "type": "CreditGrant", "org_id": buyer(), "grant_id": id, "credits": credits, "kind": "pack", "priority": 1,
+        "effective_at": START.plus_micros(-DAY).micros(), "updated_by": "sim",
+    });
+    with(grant, others)
 }
 
 /// `value` with the fields of `others` in place of its own.
@@ -93,7 +108,9 @@ pub const PHASES: &[Phase] = &[
         world.log.rebalance(client, Rebalance::Assigned(vec![1]));
     },
     |world, _| content(world),
+    |world, _| packs(world),
     |world, _| corrections(world),
+    |world, _| world.set_now(START.plus_micros(7 * HOUR)),
     |world, _| world.set_now(START.plus_micros(11 * DAY)),
     |world, _| next_period(world),
     |world, _| last_terms(world),
@@ -103,6 +120,10 @@ fn terms(world: &World) {
     world.put(POLICIES, &policy(&hard(), "10"));
     world.put(POLICIES, &with(policy(&soft(), "10"), &json!({"limit_mode": "SOFT", "soft_extra": "5"})));
     world.put(POLICIES, &with(policy(&suspended(), "10"), &json!({"status": "suspended"})));
+    let packs = json!({"at_percent": 80, "pack_credits": "5", "max_packs_per_period": 2});
+    world.put(POLICIES, &with(policy(&buyer(), "10"), &json!({"auto_purchase": packs})));
+    // Spent before anything else, and what is left of it ends six hours later.
+    world.put(POLICIES, &grant("promo", "1", &json!({"expires_at": START.plus_micros(6 * HOUR).micros()})));
     world.put_raw(POLICIES, 0, Some("x"), Some(b"{nothing"));
     world.put_raw(POLICIES, 1, Some("x"), None);
     // It takes effect in the next phase, wherever it stands.
@@ -117,6 +138,7 @@ fn first_usage(world: &World) {
         world.spend(&format!("s{number}"), &soft(), "1.9");
     }
     world.spend("h3", &hard(), "1.1");
+    world.spend("p1", &buyer(), "9");
     world.spend("f0", &free(), "3");
     world.spend("b0", &suspended(), "0.000001");
     world.spend("p0", &org_in(1, 2), "2");
@@ -171,9 +193,26 @@ fn content(world: &World) {
     }
 }
 
+/// The first pack is bought and comes, the second is asked for and declined.
+fn packs(world: &World) {
+    world.set_now(START.plus_micros(3 * HOUR + HOUR / 2));
+    world.put(POLICIES, &grant(&pack(1), "5", &json!({"kind": "purchase"})));
+    world.spend("p2", &buyer(), "5");
+    let declined = json!({
+        "type": "PurchaseDeclined", "org_id": buyer(), "purchase_id": pack(2), "reason": "no money",
+    });
+    world.put(POLICIES, &declined);
+}
+
+/// The id of the buyer's `ordinal`th purchase in the first period.
+pub fn pack(ordinal: i32) -> String {
+    let start = "2026-11-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap();
+    purchase_id(&buyer(), Timestamp::from_micros(start.as_microsecond()), ordinal)
+}
+
 fn corrections(world: &World) {
     world.set_now(START.plus_micros(4 * HOUR));
-    for (org, credits) in [(hard(), "-3.5"), (soft(), "-9.75")] {
+    for (org, credits) in [(hard(), "-3.5"), (soft(), "-9.75"), (buyer(), "-2")] {
         let correction = json!({
             "type": "UsageAdjusted", "adjustment_id": format!("a-{org}"), "source": "sim",
             "occurred_at": START.plus_micros(HOUR).micros(), "org_id": org, "product": "chat", "operation": "answer",

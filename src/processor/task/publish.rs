@@ -170,6 +170,9 @@ impl Task {
         for change in std::mem::take(&mut self.changes) {
             let decision = change.decision;
             self.orgs.published(change.place, &decision);
+            if change.again {
+                self.orgs.enqueue(change.place, None);
+            }
             self.decided_at = self.decided_at.max(decision.decided_at);
             telemetry.decided(decision.level.action, decision.level.reason);
             if let Some(alert) = &change.alert {
