@@ -4,6 +4,7 @@ mod grants;
 mod judge;
 mod model;
 mod period;
+mod purchase;
 mod summary;
 mod support;
 mod walk;
