@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::content::{Content, Values};
-use super::credits::CreditSum;
+use super::credits::{CreditSum, Credits};
 use super::dimension::Dimension;
 use super::event::{Event, Status, UsageAdjusted, UsageEvent};
 use super::histogram;
@@ -19,7 +19,7 @@ use super::interner::{Interner, Symbol};
 use super::tally::{Field, Tally};
 use super::time::Hour;
 use super::view::DIMENSIONS_MAX;
-use combos::{ComboId, Combos};
+use combos::{Combo, ComboId, Combos};
 use content_fold::{ContentSet, Recount};
 use deltas::Deltas;
 pub use row_sets::{Frozen, RowSets};
@@ -86,6 +86,27 @@ pub struct OrgDelta<'a> {
     pub credits: CreditSum,
 }
 
+/// Credits that one record of the running batch spent or corrected.
+#[derive(Clone, Copy, Debug)]
+pub struct Spend<'a> {
+    /// The org's number in the working set.
+    pub symbol: Symbol,
+    /// The hour.
+    pub hour: Hour,
+    /// Credits, perhaps negative.
+    pub credits: Credits,
+    values: &'a [Symbol; Dimension::COUNT],
+    interner: &'a Interner,
+}
+
+impl<'a> Spend<'a> {
+    /// The record's value of that dimension, as its rows have it.
+    #[must_use]
+    pub fn value(&self, dimension: Dimension) -> Option<&'a str> {
+        self.interner.text(self.values[dimension.index()])
+    }
+}
+
 /// The fold of one task, up to the rows of its views: those are [`RowSets`].
 #[derive(Debug, Default)]
 pub struct Fold {
@@ -97,6 +118,8 @@ pub struct Fold {
     spare: Deltas<(ComboId, Hour)>,
     /// Credits that the running batch added, for decisions.
     credits: HashMap<(Symbol, Hour), CreditSum, FixedState>,
+    /// Each of them with its dimension values, for budgets.
+    spends: Vec<(ComboId, Hour, Credits)>,
     contents: ContentSet,
 }
 
@@ -142,6 +165,7 @@ impl Fold {
         let tally = self.pending.tally((combo, event.occurred_at.hour()));
         count_usage(tally, event);
         *self.credits.entry((org, event.occurred_at.hour())).or_default() += event.credits.into();
+        self.spends.push((combo, event.occurred_at.hour(), event.credits));
         if let Some(used) = used {
             if used.first {
                 tally.add(Field::CONTENTS, 1);
@@ -166,6 +190,7 @@ impl Fold {
         tally.add(Field::ADJUSTMENTS, 1);
         let org = self.combos.get(combo).org;
         *self.credits.entry((org, event.occurred_at.hour())).or_default() += event.credits.into();
+        self.spends.push((combo, event.occurred_at.hour(), event.credits));
         org
     }
 
@@ -187,6 +212,14 @@ impl Fold {
         })
     }
 
+    /// Each record of the running batch that spent or corrected credits, in its order.
+    pub fn spends(&self) -> impl ExactSizeIterator<Item = Spend<'_>> {
+        self.spends.iter().map(|&(combo, hour, credits)| {
+            let Combo { org, values } = self.combos.get(combo);
+            Spend { symbol: *org, hour, credits, values, interner: &self.interner }
+        })
+    }
+
     /// What was added to each product and model since the last `freeze`, absent as `None`; for metrics.
     pub fn product_model_deltas(&self) -> impl Iterator<Item = (Option<&str>, Option<&str>, &Tally)> {
         self.pending.iter().map(|((combo, _), tally)| {
@@ -199,6 +232,7 @@ impl Fold {
     /// Ends the running batch: what it added to orgs is forgotten, what it added to rows stays.
     pub fn end_batch(&mut self) {
         self.credits.clear();
+        self.spends.clear();
     }
 
     /// Takes all that was added since the last time, for [`RowSets::settle`]; rows are only looked at once they are

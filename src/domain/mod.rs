@@ -5,6 +5,7 @@
 //! `view`s) -> `decide` (rows + `terms` + now -> `decision`) -> `alert`.
 
 pub mod alert;
+pub mod budget;
 pub mod content;
 pub mod credits;
 pub mod decide;

@@ -7,10 +7,11 @@
 
 use std::sync::LazyLock;
 
+use jiff::ToSpan as _;
 use jiff::civil::{Date, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
 
-use super::terms::{DefaultTerms, OrgPolicy};
+use super::terms::{BudgetPeriod, DefaultTerms, OrgPolicy};
 use super::terms_book::PolicyHistory;
 use super::time::{Hour, Timestamp};
 
@@ -80,22 +81,23 @@ pub fn first_hour_of(date: Date, zone: &TimeZone) -> Hour {
     instant.map_or(end_of_time, |instant| Timestamp::from_micros(instant.as_microsecond()).hour_at_or_after())
 }
 
-/// Where periods start: a day of the month in a zone.
+/// Where periods start: a day of the month, each day or each Monday, in a zone.
 struct Anchor {
+    kind: BudgetPeriod,
     day: i8,
     zone: TimeZone,
 }
 
 impl Anchor {
-    fn of(policy: &OrgPolicy) -> Self {
+    fn of(kind: BudgetPeriod, policy: &OrgPolicy) -> Self {
         let day = i8::try_from(policy.anchor_day.clamp(1, 28)).unwrap_or(1);
-        Self { day, zone: time_zone_or_utc(&policy.time_zone) }
+        Self { kind, day, zone: time_zone_or_utc(&policy.time_zone) }
     }
 
-    fn of_default(default: &DefaultTerms) -> Self {
+    fn of_default(kind: BudgetPeriod, default: &DefaultTerms) -> Self {
         match default {
-            DefaultTerms::Policy(policy) => Self::of(policy),
-            DefaultTerms::Allow | DefaultTerms::Block => Self { day: 1, zone: TimeZone::UTC },
+            DefaultTerms::Policy(policy) => Self::of(kind, policy),
+            DefaultTerms::Allow | DefaultTerms::Block => Self { kind, day: 1, zone: TimeZone::UTC },
         }
     }
 
@@ -117,12 +119,40 @@ impl Anchor {
         let second = i64::from(hour.0) * 3600;
         let end_of_time = if second < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
         let local = self.zone.to_datetime(jiff::Timestamp::from_second(second).unwrap_or(end_of_time));
+        match self.kind {
+            BudgetPeriod::Month => {}
+            BudgetPeriod::Day => return self.days(hour, local.date(), 1),
+            BudgetPeriod::Week => {
+                let monday = local.date().checked_sub(i64::from(local.weekday().to_monday_zero_offset()).days());
+                return self.days(hour, monday.unwrap_or(Date::MIN), 7);
+            }
+        }
         let next_month = i32::from(local.year()) * 12 + i32::from(local.month());
         let mut month = next_month.clamp(MONTHS.start() - 1, MONTHS.end() + 1);
         while self.hour(month) > hour {
             month -= 1;
         }
         Period { start: self.hour(month), end: self.hour(month + 1) }
+    }
+
+    /// The period that holds `hour` when one starts every `step` days, on `near` among others. A day that the zone
+    /// skips has none of its own.
+    fn days(&self, hour: Hour, near: Date, step: i64) -> Period {
+        let mut date = near;
+        let mut start = first_hour_of(date, &self.zone);
+        while start > hour {
+            let Ok(before) = date.checked_sub(step.days()) else { break };
+            date = before;
+            start = first_hour_of(date, &self.zone);
+        }
+        loop {
+            let Ok(after) = date.checked_add(step.days()) else { return Period { start, end: Hour(i32::MAX) } };
+            let end = first_hour_of(after, &self.zone);
+            if end > hour {
+                return Period { start, end };
+            }
+            (date, start) = (after, end);
+        }
     }
 }
 
@@ -136,8 +166,20 @@ impl Anchor {
 /// The cost grows with the changes of anchor and zone before `at`, not with the months.
 #[must_use]
 pub fn period_at(policies: Option<&PolicyHistory>, default: &DefaultTerms, at: Timestamp) -> Period {
+    cycle_at(BudgetPeriod::Month, policies, default, at)
+}
+
+/// [`period_at`] for any kind of period: a new zone's days and weeks begin when the day or week ends that runs at the
+/// policy's `effective_at`, as its months do.
+#[must_use]
+pub fn cycle_at(
+    kind: BudgetPeriod,
+    policies: Option<&PolicyHistory>,
+    default: &DefaultTerms,
+    at: Timestamp,
+) -> Period {
     let earliest = policies.and_then(|history| Some((history, history.first()?.effective_at)));
-    let Some((history, earliest)) = earliest else { return Anchor::of_default(default).period(at.hour()) };
+    let Some((history, earliest)) = earliest else { return Anchor::of_default(kind, default).period(at.hour()) };
     let in_force =
         |at: Timestamp| history.in_force(at.max(earliest)).expect("a policy holds from the earliest on").1;
 
@@ -151,14 +193,14 @@ pub fn period_at(policies: Option<&PolicyHistory>, default: &DefaultTerms, at: T
         if same || policy.effective_at <= earliest || policy.effective_at < from.start() {
             continue;
         }
-        let running_until = Anchor::of(governing).period(policy.effective_at.hour()).end;
+        let running_until = Anchor::of(kind, governing).period(policy.effective_at.hour()).end;
         if at.hour() < running_until {
             break;
         }
         from = running_until;
         governing = in_force(from.start().plus_micros(-1));
     }
-    let period = Anchor::of(governing).period(at.hour());
+    let period = Anchor::of(kind, governing).period(at.hour());
     Period { start: period.start.max(from), end: period.end }
 }
 

@@ -75,6 +75,12 @@ impl<T: Effective> History<T> {
         self.0.iter().map(|(&(_, offset), record)| (offset, record))
     }
 
+    /// How many there are: it grows with each that comes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

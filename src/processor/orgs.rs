@@ -2,10 +2,10 @@
 //! that tell when time alone changes a decision.
 //!
 //! Nothing here is folded into rows: all of it follows from (rows, terms, now, published levels) and is built anew
-//! when a task starts to speak.
+//! when a task starts to speak. Budgets stand beside an org's own limit: `orgs::budgets` and `orgs::review` know them,
+//! `orgs::turns` queues their scopes.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ops::ControlFlow;
 
 use crate::domain::alert::{Alert, alert_of};
 use crate::domain::credits::CreditSum;
@@ -19,10 +19,18 @@ use crate::domain::purchase::{PurchaseRequested, is_pending, purchase_id};
 use crate::domain::scope::Scope;
 use crate::domain::terms::DefaultTerms;
 use crate::domain::terms_book::TermsBook;
-use crate::domain::time::{BucketSize, Hour, Timestamp};
-use crate::domain::view::View;
+use crate::domain::time::{Hour, Timestamp};
 use crate::domain::walk::{self, Walk};
-use crate::store::{Store, StoreError};
+use budgets::Budgets;
+pub use hours::OrgHours;
+use turns::Turns;
+pub use turns::{Ending, Touched};
+
+mod budgets;
+mod hours;
+mod review;
+mod scopes;
+mod turns;
 
 /// What the gateways know of a scope.
 #[derive(Clone, Debug)]
@@ -52,6 +60,8 @@ pub struct OrgState {
     stale: bool,
     /// Whether the allowance would have lasted at some time since the last forecast alert.
     forecast_cleared: bool,
+    budgets: Option<Box<Budgets>>,
+    budget_timer: Option<Timestamp>,
 }
 
 /// Credits of the latest hour with usage and of the hour before it.
@@ -88,7 +98,7 @@ impl Recent {
     }
 }
 
-/// A change to be published: the decision, and the alert that goes with it.
+/// A change to be published: the decision of an org or of a budget's scope, and the alert that goes with it.
 #[derive(Debug)]
 pub struct Change {
     /// Which org, for [`Orgs::published`].
@@ -103,32 +113,6 @@ pub struct Change {
     pub overshoot: Option<CreditSum>,
     /// Whether a forecast alert waits behind this change: the org is to be decided again.
     pub again: bool,
-}
-
-/// Sums of org hours from the store.
-pub trait OrgHours {
-    /// Why they cannot be read.
-    type Error;
-    /// Credits of each stored hour of `org` from `from` on.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    fn hours(&self, org: &str, from: Hour, each: &mut dyn FnMut(Hour, CreditSum)) -> Result<(), Self::Error>;
-}
-
-impl OrgHours for Store {
-    type Error = StoreError;
-
-    fn hours(&self, org: &str, from: Hour, each: &mut dyn FnMut(Hour, CreditSum)) -> Result<(), StoreError> {
-        let reader = self.reader();
-        let by_hour = |view: &View| view.dimensions.is_empty() && view.bucket == BucketSize::Hour;
-        let view = reader.views().iter().position(by_hour).expect("a checked list has the org by hour");
-        let view = u8::try_from(view).expect("a checked list has at most 64 views");
-        reader.snapshot().rows(view, org, from.0..i32::MAX, &mut |hour, _, tally| {
-            each(Hour(hour), tally.credits());
-            ControlFlow::Continue(())
-        })
-    }
 }
 
 /// What decisions depend on besides rows.
@@ -150,6 +134,7 @@ pub struct Orgs {
     timers: BTreeSet<(Timestamp, u32)>,
     queue: Vec<u32>,
     stale: Vec<u32>,
+    turns: Turns,
 }
 
 impl Orgs {
@@ -176,11 +161,14 @@ impl Orgs {
             walk: None,
             stale: false,
             forecast_cleared: false,
+            budgets: None,
+            budget_timer: None,
         };
         load(&mut state, hours, law)?;
         let place = u32::try_from(self.states.len()).expect("a partition has far below 2^32 orgs");
         self.states.push(state);
         self.by_name.insert(id, place);
+        self.sync(place, Some(hours), law)?;
         Ok(place)
     }
 
@@ -229,6 +217,7 @@ impl Orgs {
 
     /// Queues every org whose timer is due at `now`.
     pub fn ring(&mut self, now: Timestamp) {
+        self.ring_budgets(now);
         while let Some(&(due, place)) = self.timers.first() {
             if due > now {
                 return;
@@ -242,7 +231,8 @@ impl Orgs {
     /// When the next timer is due.
     #[must_use]
     pub fn next_timer(&self) -> Option<Timestamp> {
-        self.timers.first().map(|&(due, _)| due)
+        let own = self.timers.first().map(|&(due, _)| due);
+        own.into_iter().chain(self.next_budget_timer()).min()
     }
 
     /// Queues an org whose terms changed: its period may be another one, so it is read again.
@@ -253,7 +243,7 @@ impl Orgs {
     /// Whether orgs wait for a flush, after which their period's sum is read from the store.
     #[must_use]
     pub const fn wants_flush(&self) -> bool {
-        !self.stale.is_empty()
+        !self.stale.is_empty() || !self.turns.stale.is_empty()
     }
 
     /// Reads the sums of all waiting orgs again; only right after a flush, when the store holds all that was folded.
@@ -261,9 +251,16 @@ impl Orgs {
     /// # Errors
     /// When the store cannot be read.
     pub fn reload<H: OrgHours>(&mut self, hours: &H, law: Law<'_>) -> Result<(), H::Error> {
-        for place in std::mem::take(&mut self.stale) {
+        let mut stale = std::mem::take(&mut self.stale);
+        for &place in &stale {
             load(&mut self.states[place as usize], hours, law)?;
             self.enqueue(place, None);
+        }
+        stale.append(&mut self.turns.stale);
+        stale.sort_unstable();
+        stale.dedup();
+        for place in stale {
+            self.sync(place, Some(hours), law)?;
         }
         Ok(())
     }
@@ -319,11 +316,15 @@ impl Orgs {
     /// Whether orgs wait to be decided.
     #[must_use]
     pub const fn has_queue(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || self.has_turns()
     }
 
-    /// Takes a decision as published; only after its transaction is known to be committed (Law 3).
-    pub fn published(&mut self, place: u32, decision: &LimitDecision) {
+    /// Takes a decision as published; only after its transaction is known to be committed (Law 3). Gives the number
+    /// of a budget's scope.
+    pub fn published(&mut self, place: u32, decision: &LimitDecision) -> Option<u32> {
+        if decision.scope.budget.is_some() {
+            return self.published_scope(place, decision);
+        }
         let state = &mut self.states[place as usize];
         let blocked = |published: &Published| published.level.action == Action::Block;
         if decision.level.action == Action::Block && !state.published.as_ref().is_some_and(blocked) {
@@ -334,6 +335,7 @@ impl Orgs {
             state.forecast_cleared = false;
         }
         state.published = Some(Published { level: decision.level.clone(), version: decision.version });
+        None
     }
 
     /// Every org's used credits and allowance, for the gauges of the top orgs.
@@ -355,14 +357,17 @@ impl Orgs {
         self.states.iter().filter(pending).count()
     }
 
-    /// How many orgs are judged without a policy, and how many are blocked.
+    /// How many orgs are judged without a policy, and how many scopes are blocked.
     #[must_use]
     pub fn counts(&self, terms: &TermsBook) -> (usize, usize) {
         let blocked = |state: &&OrgState| {
             state.published.as_ref().is_some_and(|published| published.level.action == Action::Block)
         };
         let without = |state: &&OrgState| terms.policies(state.org.as_str()).is_none();
-        (self.states.iter().filter(without).count(), self.states.iter().filter(blocked).count())
+        (
+            self.states.iter().filter(without).count(),
+            self.states.iter().filter(blocked).count() + self.blocked_scopes(),
+        )
     }
 }
 
@@ -434,7 +439,10 @@ fn set_timer(timers: &mut BTreeSet<(Timestamp, u32)>, old: Option<Timestamp>, du
 
 /// Credits folded beyond the limit when a block that usage caused ends (CONTRACT.md, Meaning: Overshoot).
 fn overshoot(before: &Level, now: &Level, peak: CreditSum) -> Option<CreditSum> {
-    let by_usage = matches!(before.reason, DecisionReason::AllowanceSpent | DecisionReason::OverageSpent);
+    let by_usage = matches!(
+        before.reason,
+        DecisionReason::AllowanceSpent | DecisionReason::OverageSpent | DecisionReason::BudgetSpent
+    );
     if before.action != Action::Block || now.action != Action::Allow || !by_usage {
         return None;
     }

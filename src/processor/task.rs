@@ -24,7 +24,7 @@ use crate::telemetry::{RecordOutcome, TaskState, Telemetry};
 
 use super::intake::{self, Rules, Verdict};
 use super::letters;
-use super::orgs::{Change, Law, Orgs};
+use super::orgs::{Change, Ending, Law, Orgs};
 use super::ports::{Header, Output, OutputTopic, Record, RecordBatch, mark_of};
 use super::settings::TaskSettings;
 
@@ -98,7 +98,9 @@ pub struct Task {
     persisted: (i64, i64),
     outbox: Vec<Output>,
     changes: Vec<Change>,
-    new_levels: BTreeMap<String, LimitDecision>,
+    endings: Vec<Ending>,
+    /// Decisions that the store does not hold yet, by key; `None` where a tombstone took one away.
+    new_levels: BTreeMap<String, Option<LimitDecision>>,
     decided_at: Timestamp,
     /// Kafka timestamps of records that wait for the commit of the decisions they caused.
     causes: Vec<Timestamp>,
@@ -121,7 +123,10 @@ impl Task {
             terms.insert(offset, record);
         })?;
         let stored = recovered.meta.clone();
-        let new_levels = recovered.levels.iter().map(|level| (level.scope.key(), level.clone())).collect();
+        // Law 4: the topic wins, also over what it holds no more.
+        let mut new_levels = BTreeMap::new();
+        store.reader().snapshot().levels(&mut |level| drop(new_levels.insert(level.scope.key(), None)))?;
+        new_levels.extend(recovered.levels.iter().map(|level| (level.scope.key(), Some(level.clone()))));
         let decided_at = recovered.levels.iter().map(|level| level.decided_at).max();
         Ok(Self {
             partition,
@@ -149,6 +154,7 @@ impl Task {
             flushed_at: Instant::now(),
             outbox: Vec::new(),
             changes: Vec::new(),
+            endings: Vec::new(),
             new_levels,
             decided_at: decided_at.unwrap_or(Timestamp::MIN),
             causes: Vec::new(),
@@ -244,6 +250,8 @@ impl Task {
         telemetry: &Telemetry,
     ) -> Result<(), TaskError> {
         let mut last_of: HashMap<Symbol, usize, foldhash::fast::FixedState> = HashMap::default();
+        // Where the record of each spend of the batch stands.
+        let mut spent_at = Vec::new();
         let mut counts = Counts::default();
         let mut outcome = Ok(());
         for place in places {
@@ -269,6 +277,7 @@ impl Task {
                     let org = self.fold.add(&event, &self.store)?;
                     self.new_ids.insert(key, seen);
                     last_of.insert(org, place);
+                    spent_at.resize(self.fold.spends().len(), place);
                 }
                 Verdict::Duplicate => counts.duplicate += 1,
                 Verdict::Forward(home, org) => {
@@ -288,7 +297,7 @@ impl Task {
             self.passed(&record);
         }
         counts.report(telemetry);
-        self.settle(batch, &last_of, decoder)?;
+        self.settle(batch, &last_of, &spent_at, decoder)?;
         outcome
     }
 
@@ -386,6 +395,7 @@ impl Task {
         &mut self,
         batch: &B,
         last_of: &HashMap<Symbol, usize, foldhash::fast::FixedState>,
+        spent_at: &[usize],
         decoder: &mut Decoder,
     ) -> Result<(), TaskError> {
         if self.speaking {
@@ -401,6 +411,7 @@ impl Task {
                 self.orgs.add(place, &delta);
                 touched.push((delta.symbol, place));
             }
+            let has_budgets = touched.iter().any(|&(_, place)| self.orgs.has_budgets(place));
             for (symbol, place) in touched {
                 if self.orgs.changes(place, law) {
                     let last = last_of.get(&symbol).map(|&last| batch.get(last));
@@ -410,9 +421,30 @@ impl Task {
                     self.orgs.enqueue(place, cause);
                 }
             }
+            if has_budgets {
+                self.settle_budgets(batch, spent_at, decoder);
+            }
         }
         self.fold.end_batch();
         Ok(())
+    }
+
+    /// Counts the batch's records, one by one, on the scopes of their orgs' budgets; the scopes that may be judged
+    /// otherwise now are queued, each with the last record that touched it.
+    fn settle_budgets<B: RecordBatch>(&mut self, batch: &B, spent_at: &[usize], decoder: &mut Decoder) {
+        for (record, spend) in (0..).zip(self.fold.spends()) {
+            let place = self.places[&spend.symbol];
+            if self.orgs.has_budgets(place) {
+                self.orgs.spend(place, &spend, record);
+            }
+        }
+        for touched in self.orgs.take_touched() {
+            let place = spent_at[touched.record as usize];
+            let record = batch.get(place);
+            let cause = cause_of(&record, &batch.headers(place), decoder);
+            self.causes.push(record.timestamp);
+            self.orgs.caused(touched, cause);
+        }
     }
 }
 

@@ -303,6 +303,21 @@ impl Telemetry {
         (figures.without_policy, figures.blocked) = (without_policy, blocked);
     }
 
+    /// How many budgets of a partition limit nothing, because the store does not have their dimension by hour, and each
+    /// that was not told of before.
+    pub fn budgets_without_view(&self, partition: i32, count: u64, news: &[String]) {
+        self.state().partitions.of(partition).budgets_without_view = count;
+        if let Some(first) = news.first() {
+            let more = news.len() - 1;
+            tracing::error!(
+                partition,
+                more,
+                "{first}, which the store does not have by hour: it limits nothing. Add the dimension to \
+                 store.builtin_views and run `tallyman rebuild`"
+            );
+        }
+    }
+
     /// The largest orgs of a partition; those of all partitions are merged into `tallyman_org_*`.
     pub fn set_top_orgs(&self, partition: i32, orgs: Vec<OrgUse>) {
         self.state().partitions.of(partition).top_orgs = orgs;

@@ -1,5 +1,8 @@
 //! Rules of CONTRACT.md, "Meaning": periods, decisions and the summary's numbers, each test named by its sentence.
 
+mod budget_model;
+mod budget_world;
+mod budgets;
 mod grants;
 mod judge;
 mod model;

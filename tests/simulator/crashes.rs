@@ -10,7 +10,7 @@ use tallyman::domain::reject::Reason;
 use tallyman::processor::twin::Fault;
 
 use crate::judge::{Outcome, outcome};
-use crate::scenario::PHASES;
+use crate::scenario::{PHASES, Phase};
 use crate::support::{Member, Options, PARTITIONS, Stop, World, scratch};
 
 /// What becomes of the stores of a worker that died.
@@ -26,6 +26,16 @@ pub enum Stores {
 
 /// A run of all phases and a hand-over; `fault` is what goes wrong at which step.
 pub fn run(options: &Options, fault: Option<(u64, Fault)>, stores: Stores) -> (World, Outcome) {
+    run_phases(PHASES, options, fault, stores)
+}
+
+/// A run of those phases and a hand-over.
+pub fn run_phases(
+    phases: &[Phase],
+    options: &Options,
+    fault: Option<(u64, Fault)>,
+    stores: Stores,
+) -> (World, Outcome) {
     let dir = scratch();
     let world = World::new(options.clone());
     if let Some((step, fault)) = fault {
@@ -33,7 +43,7 @@ pub fn run(options: &Options, fault: Option<(u64, Fault)>, stores: Stores) -> (W
     }
     let mut lives = 1;
     let mut member = world.member("life/1", dir.path());
-    for phase in PHASES {
+    for phase in phases {
         phase(&world, &member.client);
         while let Err(stop) = member.settle() {
             member = next_life(&world, member, &stop, &mut lives, (dir.path(), stores));
@@ -97,7 +107,7 @@ fn listing(dir: &Path) -> std::io::Result<BTreeSet<(OsString, u64)>> {
 }
 
 /// Runs `check` for each of `steps` on three threads.
-fn each(steps: &[u64], check: impl Fn(u64) + Sync) {
+pub fn each(steps: &[u64], check: impl Fn(u64) + Sync) {
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..3 {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use tallyman::codec::Decoder;
+use tallyman::domain::budget::is_over;
 use tallyman::domain::credits::CreditSum;
 use tallyman::domain::decision::{Level, LimitDecision};
 use tallyman::processor::ports::OutputTopic;
@@ -30,13 +31,18 @@ pub struct Outcome {
     pub forwards: BTreeSet<Letter>,
 }
 
-/// Decisions of a partition in log order, heartbeats left out.
+/// Decisions of a partition in log order, heartbeats and tombstones left out.
 pub fn decisions(world: &World, partition: i32) -> Vec<(String, LimitDecision)> {
+    said(world, partition).into_iter().filter_map(|(key, decision)| Some((key, decision?))).collect()
+}
+
+/// Decisions and tombstones of a partition in log order, heartbeats left out.
+pub fn said(world: &World, partition: i32) -> Vec<(String, Option<LimitDecision>)> {
     let mut decoder = Decoder::new(world.options.registry.clone());
     let records = world.log.records(OutputTopic::Decisions, partition).into_iter();
-    let keyed = records.map(|record| (String::from_utf8(record.key.unwrap()).unwrap(), record.value.unwrap()));
+    let keyed = records.map(|record| (String::from_utf8(record.key.unwrap()).unwrap(), record.value));
     let levels = keyed.filter(|(key, _)| !key.starts_with('!'));
-    levels.map(|(key, value)| (key, decoder.decision(&value).unwrap())).collect()
+    levels.map(|(key, value)| (key, value.map(|value| decoder.decision(&value).unwrap()))).collect()
 }
 
 /// Heartbeats of a partition in log order.
@@ -64,11 +70,15 @@ pub fn outcome(world: &World, dir: &Path) -> Outcome {
     for partition in 0..PARTITIONS {
         check_levels(world, partition);
         found.rows.push(world.dump(dir, partition));
-        let levels = decisions(world, partition).into_iter();
-        // A forecast looks at a rate at an instant: whether one was told on the way depends on when it was looked at.
-        let lasting = |decision: LimitDecision| Level { forecast_alerted_on: None, ..decision.level };
-        let last = |decision: LimitDecision| (decision.figures.used, lasting(decision));
-        found.last.extend(levels.map(|(key, decision)| (key, last(decision))));
+        for (key, decision) in said(world, partition) {
+            let Some(decision) = decision else {
+                found.last.remove(&key);
+                continue;
+            };
+            // A forecast looks at a rate at an instant: whether one was told on the way depends on when it was looked at.
+            let lasting = Level { forecast_alerted_on: None, ..decision.level };
+            found.last.insert(key, (decision.figures.used, lasting));
+        }
         for record in world.log.records(OutputTopic::Purchases, partition) {
             let purchase: Value = serde_json::from_slice(&record.value.unwrap()).unwrap();
             let [id, credits] = ["purchase_id", "credits"].map(|name| purchase[name].as_str().unwrap().to_owned());
@@ -86,7 +96,15 @@ pub fn outcome(world: &World, dir: &Path) -> Outcome {
 pub fn check_levels(world: &World, partition: i32) {
     let mut before: BTreeMap<String, LimitDecision> = BTreeMap::new();
     let mut ids = BTreeSet::new();
-    for (key, decision) in decisions(world, partition) {
+    for (key, decision) in said(world, partition) {
+        let Some(decision) = decision else {
+            let before = before.remove(&key);
+            assert!(
+                before.is_some_and(|before| is_over(&before.level)),
+                "{key}: a tombstone for what was not over"
+            );
+            continue;
+        };
         ids.insert((key.clone(), decision.version));
         if let Some(before) = before.insert(key.clone(), decision.clone()) {
             assert_ne!(before.level, decision.level, "{key}: a level was published twice");
@@ -96,10 +114,10 @@ pub fn check_levels(world: &World, partition: i32) {
     let mut told = BTreeSet::new();
     for alert in alerts(world, partition) {
         let id = alert["alert_id"].as_str().unwrap();
-        let [key, _, version]: [&str; 3] = id.split('|').collect::<Vec<_>>().try_into().unwrap();
+        let [version, _, key]: [&str; 3] = id.rsplitn(3, '|').collect::<Vec<_>>().try_into().unwrap();
         assert!(ids.contains(&(key.to_owned(), version.parse().unwrap())), "{id} has no decision");
-        let fields = ["org_id", "kind", "level", "period_start", "allowance"].map(|name| alert[name].to_string());
-        assert!(told.insert(fields), "{id} tells what was told");
+        let fields = ["kind", "level", "period_start", "allowance"].map(|name| alert[name].to_string());
+        assert!(told.insert((key.to_owned(), fields)), "{id} tells what was told");
     }
 }
 

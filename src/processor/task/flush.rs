@@ -131,10 +131,12 @@ impl Task {
         for (offset, terms) in self.new_terms.drain(..) {
             batch.put_terms(offset, &terms);
         }
-        for decision in self.new_levels.values() {
-            batch.put_level(decision);
+        for (key, level) in std::mem::take(&mut self.new_levels) {
+            match level {
+                Some(decision) => batch.put_level(&decision),
+                None => batch.delete_level(&key),
+            }
         }
-        self.new_levels.clear();
         Ok((batch, ids))
     }
 

@@ -56,30 +56,33 @@ impl Task {
         }
         for level in std::mem::take(&mut self.recovered.levels) {
             let place = self.orgs.find(&level.scope.org_id, &self.store, law)?;
-            self.orgs.published(place, &level);
-            self.orgs.enqueue(place, None);
+            self.orgs.restore(place, &level);
         }
+        self.orgs.recall(&self.store, law)?;
         self.speaking = true;
         self.meta.position = self.meta.position.max(self.log_end);
         Ok(())
     }
 
-    /// Decides what waits, at most `count_max` orgs; the changes are proposals until `committed`.
+    /// Decides what waits, at most `count_max` orgs and scopes beside those that batches changed; the changes are
+    /// proposals until `committed`.
     pub fn decide(&mut self, count_max: usize) {
         let now = self.instant(self.settings.clock.now());
         self.orgs.ring(now);
         // A proposal that could not be encoded yet is not what `previous` would say: the queue waits for its commit.
-        if self.changes.is_empty() && self.orgs.has_queue() {
+        if self.changes.is_empty() && self.endings.is_empty() && self.orgs.has_queue() {
             let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
             let mut changes = self.orgs.decide(count_max, law);
             self.changes.append(&mut changes);
+            let rest = count_max.saturating_sub(self.changes.len());
+            self.orgs.decide_budgets(rest, law, &mut self.changes, &mut self.endings);
         }
     }
 
     /// Whether there is anything to publish besides the position.
     #[must_use]
     pub const fn has_outputs(&self) -> bool {
-        !self.outbox.is_empty() || !self.changes.is_empty()
+        !self.outbox.is_empty() || !self.changes.is_empty() || !self.endings.is_empty()
     }
 
     /// Whether orgs wait to be decided: at once, or after the next flush.
@@ -133,6 +136,13 @@ impl Task {
                 });
             }
         }
+        outputs.extend(self.endings.iter().map(|ending| Output {
+            topic: OutputTopic::Decisions,
+            partition: self.partition,
+            key: Some(ending.scope.key().into_bytes()),
+            value: None,
+            headers: Vec::new(),
+        }));
         Ok(())
     }
 
@@ -181,7 +191,11 @@ impl Task {
             if let Some(overshoot) = change.overshoot {
                 telemetry.overshoot(overshoot);
             }
-            self.new_levels.insert(decision.scope.key(), decision);
+            self.new_levels.insert(decision.scope.key(), Some(decision));
+        }
+        for ending in std::mem::take(&mut self.endings) {
+            self.orgs.buried(&ending);
+            self.new_levels.insert(ending.scope.key(), None);
         }
         for caused in self.causes.drain(..) {
             #[expect(clippy::cast_precision_loss, reason = "a latency is a float by its metric's format")]
@@ -191,7 +205,9 @@ impl Task {
     }
 
     /// Refreshes the gauges of its orgs.
-    pub fn report(&self, telemetry: &Telemetry) {
+    pub fn report(&mut self, telemetry: &Telemetry) {
+        let (blind, news) = self.orgs.take_blind();
+        telemetry.budgets_without_view(self.partition, blind as u64, &news);
         let (without_policy, blocked) = self.orgs.counts(&self.terms);
         telemetry.orgs(self.partition, without_policy as u64, blocked as u64);
         let mut orgs: Vec<_> = self.orgs.gauges().collect();

@@ -1,0 +1,254 @@
+//! Budgets through the whole worker: whatever goes wrong at whatever step, the last level of every scope is that of a run
+//! in which nothing did, a rebuild says nothing again, and a batch, a flush or a restart in between is nobody's business.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tallyman::domain::credits::CreditSum;
+use tallyman::domain::decision::{Action, DecisionReason};
+use tallyman::domain::time::Timestamp;
+use tallyman::processor::ports::OutputTopic;
+use tallyman::processor::twin::{Fault, POLICIES, USAGE};
+
+use crate::crashes::{Stores, each, run_phases};
+use crate::judge::{Outcome, decisions, said};
+use crate::scenario::{Phase, hard, home, policy, soft, usage, with};
+use crate::support::{DAY, HOUR, Member, Options, START, World, scratch};
+
+fn budget(org: &str, id: &str, others: &Value) -> Value {
+    let budget = json!({
+        "type": "Budget", "org_id": org, "budget_id": id, "name": format!("the {id}"), "limit": "3", "period": "day",
+        "action": "BLOCK", "effective_at": START.plus_micros(-DAY).micros(), "updated_by": "sim",
+    });
+    with(budget, others)
+}
+
+fn spend(world: &World, id: &str, org: &str, user: &str, model: &str, credits: &str, at: Timestamp) {
+    let event = usage(id, org, credits, at);
+    world.put(USAGE, &with(event, &json!({"user_id": user, "model": model})));
+}
+
+const PHASES: &[Phase] = &[
+    |world, _| terms(world),
+    |world, _| first_usage(world),
+    |world, _| corrections(world),
+    |world, client| {
+        expiries(world);
+        let all = vec![home(&soft())];
+        world.log.rebalance(client, tallyman::processor::ports::Rebalance::Revoked(all.clone()));
+        world.log.rebalance(client, tallyman::processor::ports::Rebalance::Assigned(all));
+    },
+    |world, _| world.set_now(START.plus_micros(14 * HOUR)),
+    |world, _| next_day(world),
+    |world, _| world.set_now(START.plus_micros(2 * DAY)),
+    |world, _| world.set_now(START.plus_micros(3 * DAY)),
+    |world, _| world.set_now(START.plus_micros(4 * DAY)),
+    |world, _| last_terms(world),
+];
+
+fn terms(world: &World) {
+    let (hard, soft) = (hard(), soft());
+    world.put(POLICIES, &policy(&hard, "1000"));
+    world.put(POLICIES, &policy(&soft, "1000"));
+    for org in [&hard, &soft] {
+        world.put(POLICIES, &budget(org, "each", &json!({"dimension": "user", "value": "*"})));
+        world.put(POLICIES, &budget(org, "exact", &json!({"dimension": "user", "value": "boss", "limit": "50"})));
+        world.put(POLICIES, &budget(org, "all", &json!({"period": "week", "limit": "9", "action": "WARN"})));
+    }
+    let lasts = json!({"dimension": "model", "value": "m1", "limit": "1",
+        "expires_at": START.plus_micros(3 * HOUR).micros()});
+    world.put(POLICIES, &budget(&soft, "lasts", &lasts));
+    world.put(POLICIES, &budget(&hard, "closed", &json!({"dimension": "model", "value": "*", "limit": "0"})));
+    world.put(POLICIES, &budget(&hard, "open", &json!({"dimension": "model", "value": "m1", "limit": "40"})));
+}
+
+fn first_usage(world: &World) {
+    world.set_now(START.plus_micros(HOUR));
+    let now = world.now();
+    for (org, prefix) in [(hard(), "h"), (soft(), "s")] {
+        for number in 0..6 {
+            for (user, credits) in [("ann", "0.5"), ("bob", "0.3"), ("boss", "1")] {
+                spend(world, &format!("{prefix}-{user}-{number}"), &org, user, "m1", credits, now);
+            }
+        }
+        spend(world, &format!("{prefix}-late"), &org, "old", "m2", "2", now.plus_micros(-DAY));
+    }
+}
+
+fn corrections(world: &World) {
+    world.set_now(START.plus_micros(2 * HOUR));
+    for org in [hard(), soft()] {
+        world.put(
+            USAGE,
+            &json!({
+                "type": "UsageAdjusted", "adjustment_id": format!("a-{org}"), "source": "sim",
+                "occurred_at": START.plus_micros(HOUR).micros(), "org_id": org, "product": "chat",
+                "operation": "answer", "user_id": "ann", "model": "m1", "credits": "-2.25", "reason": "a refund",
+            }),
+        );
+    }
+    // It takes over at midnight, with another limit.
+    let later = json!({"dimension": "user", "value": "*", "limit": "4", "effective_at":
+        START.plus_micros(14 * HOUR).micros()});
+    world.put(POLICIES, &budget(&hard(), "each", &later));
+}
+
+fn expiries(world: &World) {
+    world.set_now(START.plus_micros(3 * HOUR));
+    let ended = json!({"dimension": "user", "value": "boss", "limit": "50", "expires_at": world.now().micros(),
+        "effective_at": world.now().micros()});
+    world.put(POLICIES, &budget(&hard(), "exact", &ended));
+}
+
+fn next_day(world: &World) {
+    world.set_now(START.plus_micros(15 * HOUR));
+    for number in 0..5 {
+        spend(world, &format!("n{number}"), &hard(), "ann", "m3", "1", world.now());
+        spend(world, &format!("n{number}"), &soft(), "cat", "m2", "0.6", world.now());
+    }
+}
+
+fn last_terms(world: &World) {
+    world.put(POLICIES, &budget(&hard(), "all", &json!({"period": "month", "limit": "30"})));
+    world.put(POLICIES, &budget(&soft(), "all", &json!({"period": "week", "limit": "0"})));
+}
+
+fn run(options: &Options, fault: Option<(u64, Fault)>, stores: Stores) -> (World, Outcome) {
+    let (world, mut outcome) = run_phases(PHASES, options, fault, stores);
+    // What a decision says of usage is as of its instant, which batches and crashes may move.
+    outcome.last.values_mut().for_each(|(_, used)| *used = CreditSum::ZERO);
+    (world, outcome)
+}
+
+fn crash_everywhere(stores: Stores) {
+    let options = Options::default();
+    let (reference, expected) = run(&options, None, stores);
+    let steps: Vec<u64> = (0..reference.log.steps()).collect();
+    assert!(steps.len() > 60);
+    each(&steps, |step| {
+        let (world, found) = run(&options, Some((step, Fault::Crash)), stores);
+        assert!(!world.log.has_faults(), "step {step} was never reached");
+        assert_eq!(found, expected, "{stores:?}: crash at step {step}");
+    });
+}
+
+#[test]
+fn a_crash_at_any_step_leaves_the_same_scopes_when_the_stores_are_kept() {
+    crash_everywhere(Stores::Kept);
+}
+
+#[test]
+fn a_crash_at_any_step_leaves_the_same_scopes_when_the_stores_come_back_older() {
+    crash_everywhere(Stores::Older);
+}
+
+#[test]
+fn a_crash_at_any_step_leaves_the_same_scopes_when_the_stores_are_deleted() {
+    crash_everywhere(Stores::Deleted);
+}
+
+#[test]
+fn a_transaction_that_fails_or_is_not_answered_for_leaves_the_same_scopes() {
+    let options = Options::default();
+    let (reference, expected) = run(&options, None, Stores::Kept);
+    let calls = (0..).zip(reference.log.calls());
+    let steps: Vec<u64> = calls.filter(|(_, call)| *call == "transact").map(|(step, _)| step).collect();
+    for fault in [Fault::Abort, Fault::AbortUnanswered, Fault::CommitUnanswered] {
+        each(&steps, |step| {
+            let (_, found) = run(&options, Some((step, fault)), Stores::Kept);
+            assert_eq!(found, expected, "{fault:?} at step {step}");
+        });
+    }
+}
+
+#[test]
+fn batches_and_flushes_of_any_size_leave_the_same_scopes() {
+    let (_, expected) = run(&Options::default(), None, Stores::Kept);
+    for batch in [1, 2, 1000] {
+        for (flush_rows, working_set) in [(1, 0), (40, 0), (usize::MAX, 0)] {
+            let (_, found) =
+                run(&Options { batch, flush_rows, working_set, ..Options::default() }, None, Stores::Kept);
+            assert_eq!(found, expected, "batches of {batch}, flushes at {flush_rows} rows");
+        }
+    }
+}
+
+/// All phases up to and with the one of that number; the worker goes on.
+fn through(world: &World, phase: usize, dir: &std::path::Path) -> Member {
+    let mut member = world.member("a", dir);
+    for phase in &PHASES[..=phase] {
+        phase(world, "a");
+        member.settle().unwrap();
+    }
+    member
+}
+
+#[test]
+fn a_rebuild_says_nothing_of_budgets_again() {
+    for phase in 0..PHASES.len() {
+        let (dir, world) = (scratch(), World::new(Options::default()));
+        let mut member = through(&world, phase, dir.path());
+        member.release(&[0, 1]).unwrap();
+        drop(member);
+        let outputs = || {
+            let of = |partition| {
+                said(&world, partition).len() + world.log.records(OutputTopic::Alerts, partition).len()
+            };
+            of(0) + of(1)
+        };
+        let before = outputs();
+        let rebuilt = scratch();
+        let mut member = world.member("b", rebuilt.path());
+        member.settle().unwrap();
+        assert_eq!(outputs(), before, "after phase {phase}");
+    }
+}
+
+#[test]
+fn a_scope_that_ends_is_published_allow_and_gets_a_tombstone_24_h_later() {
+    let (dir, world) = (scratch(), World::new(Options::default()));
+    let mut member = through(&world, 3, dir.path());
+    let (soft, key) = (soft(), format!("{}|model|m1|lasts", soft()));
+    let last = |world: &World| said(world, home(&soft)).into_iter().rfind(|(of, _)| *of == key).unwrap().1;
+    let blocked = decisions(&world, home(&soft)).into_iter().find(|(of, _)| *of == key).unwrap().1;
+    assert_eq!((blocked.level.action, blocked.level.level), (Action::Allow, 0));
+    let ended = last(&world).unwrap();
+    assert_eq!((ended.level.action, ended.level.reason), (Action::Allow, DecisionReason::WithinBudget));
+    assert_eq!(ended.decided_at, START.plus_micros(3 * HOUR), "it expired, and no usage event said so");
+    assert_eq!(ended.level.valid_until, ended.decided_at.plus_micros(DAY));
+    world.set_now(ended.level.valid_until.plus_micros(-1));
+    member.settle().unwrap();
+    assert!(last(&world).is_some());
+    world.set_now(ended.level.valid_until);
+    member.settle().unwrap();
+    assert_eq!(last(&world), None);
+    member.release(&[0, 1]).unwrap();
+    drop(member);
+    // The store forgot it too, whatever was flushed when.
+    let store = world.store(dir.path(), home(&soft)).unwrap();
+    let stored = store.reader().snapshot().decisions(&soft).unwrap();
+    assert!(stored.iter().all(|decision| decision.scope.key() != key));
+}
+
+#[test]
+fn the_scenario_blocks_and_unblocks_by_usage_correction_limit_expiry_and_period() {
+    let (world, outcome) = run(&Options::default(), None, Stores::Kept);
+    let (hard, soft) = (hard(), soft());
+    let history = |org: &str, rest: &str| {
+        let key = format!("{org}|{rest}");
+        let of = said(&world, home(org)).into_iter().filter(move |(of, _)| *of == key);
+        of.map(|(_, told)| told.map(|told| (told.level.action, told.level.level))).collect::<Vec<_>>()
+    };
+    let (allow, block) = (Action::Allow, Action::Block);
+    let ann = history(&soft, "user|ann|each");
+    assert!(ann.contains(&Some((block, 100))), "{ann:?}");
+    assert_eq!(ann.last(), Some(&None), "not used for a whole day: {ann:?}");
+    let boss = history(&hard, "user|boss|each");
+    assert_eq!(boss.first(), Some(&Some((block, 100))), "the exact budget went: {boss:?}");
+    assert_eq!(history(&hard, "model||closed")[0], Some((block, 100)));
+    assert_eq!(history(&hard, "model|m1|closed")[0], Some((allow, 0)), "another budget binds it");
+    assert_eq!(history(&hard, "model|m3|closed")[0], Some((block, 100)));
+    let keys: BTreeSet<&str> = outcome.last.keys().filter_map(|key| key.rsplit('|').next()).collect();
+    assert!(keys.is_superset(&BTreeSet::from(["all", "closed", "each", "exact", "open"])), "{keys:?}");
+    assert!(!outcome.last.keys().any(|key| key.contains("old")), "what came late to a closed day makes no scope");
+}
