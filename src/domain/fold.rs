@@ -213,6 +213,7 @@ impl Fold {
     }
 
     /// Each record of the running batch that spent or corrected credits, in its order.
+    #[must_use]
     pub fn spends(&self) -> impl ExactSizeIterator<Item = Spend<'_>> {
         self.spends.iter().map(|&(combo, hour, credits)| {
             let Combo { org, values } = self.combos.get(combo);

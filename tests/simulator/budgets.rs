@@ -48,9 +48,8 @@ const PHASES: &[Phase] = &[
 
 fn terms(world: &World) {
     let (hard, soft) = (hard(), soft());
-    world.put(POLICIES, &policy(&hard, "1000"));
-    world.put(POLICIES, &policy(&soft, "1000"));
     for org in [&hard, &soft] {
+        world.put(POLICIES, &with(policy(org, "0"), &json!({"unlimited": true})));
         world.put(POLICIES, &budget(org, "each", &json!({"dimension": "user", "value": "*"})));
         world.put(POLICIES, &budget(org, "exact", &json!({"dimension": "user", "value": "boss", "limit": "50"})));
         world.put(POLICIES, &budget(org, "all", &json!({"period": "week", "limit": "9", "action": "WARN"})));

@@ -16,7 +16,7 @@ use crate::domain::decision::Level;
 use crate::domain::dimension::Dimension;
 use crate::domain::period::{Period, cycle_at};
 use crate::domain::terms::{Budget, BudgetPeriod};
-use crate::domain::terms_book::OrgTerms;
+use crate::domain::terms_book::{History, OrgTerms};
 use crate::domain::time::{Hour, Timestamp};
 
 /// What of a budget is in force.
@@ -228,7 +228,7 @@ impl Budgets {
             let state = &self.list[place as usize];
             let now_bound = state.in_force.as_ref().map(|in_force| in_force.binds.clone());
             let history = terms.budgets.get(&*state.id);
-            let later = history.into_iter().flat_map(|history| history.iter());
+            let later = history.into_iter().flat_map(History::iter);
             let later = later.filter(|(_, record)| record.effective_at > now).map(|(_, record)| Binds::of(record));
             let later = later.filter(|binds| matches!(binds, Binds::Value(..)));
             for binds in now_bound.into_iter().chain(later) {
