@@ -115,7 +115,7 @@ fn last_terms(world: &World) {
 fn run(options: &Options, fault: Option<(u64, Fault)>, stores: Stores) -> (World, Outcome) {
     let (world, mut outcome) = run_phases(PHASES, options, fault, stores);
     // What a decision says of usage is as of its instant, which batches and crashes may move.
-    outcome.last.values_mut().for_each(|(_, used)| *used = CreditSum::ZERO);
+    outcome.last.values_mut().for_each(|(used, _)| *used = CreditSum::ZERO);
     (world, outcome)
 }
 

@@ -300,7 +300,7 @@ impl Orgs {
             figures: judged.figures,
         };
         let alert = alert_of(previous.map(|previous| &previous.level), &decision);
-        changes.push(Change { place, decision, alert, purchase: None, overshoot });
+        changes.push(Change { place, decision, alert, purchase: None, overshoot, again: false });
     }
 
     /// Takes a scope's tombstone as published; only after its transaction is known to be committed (Law 3).
