@@ -108,6 +108,10 @@ families! {
         IntCounter::new("tallyman_series_dropped_total", "Happenings counted under __other__ labels.");
     orgs_without_policy: IntGauge =
         IntGauge::new("tallyman_orgs_without_policy", "Orgs with usage and without a policy.");
+    pending_purchases: IntGauge = IntGauge::new(
+        "tallyman_pending_purchases",
+        "Orgs whose last purchase request of the period waits for its answer.",
+    );
     budgets_without_view: IntGauge = IntGauge::new(
         "tallyman_budgets_without_view",
         "Budgets in force that limit nothing: their dimension is not among store.builtin_views.",

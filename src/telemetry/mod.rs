@@ -303,6 +303,11 @@ impl Telemetry {
         (figures.without_policy, figures.blocked) = (without_policy, blocked);
     }
 
+    /// How many orgs of a partition wait for the answer to a purchase request.
+    pub fn pending_purchases(&self, partition: i32, count: u64) {
+        self.state().partitions.of(partition).pending_purchases = count;
+    }
+
     /// How many budgets of a partition limit nothing, because the store does not have their dimension by hour, and each
     /// that was not told of before.
     pub fn budgets_without_view(&self, partition: i32, count: u64, news: &[String]) {

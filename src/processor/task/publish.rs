@@ -210,6 +210,8 @@ impl Task {
         telemetry.budgets_without_view(self.partition, blind as u64, &news);
         let (without_policy, blocked) = self.orgs.counts(&self.terms);
         telemetry.orgs(self.partition, without_policy as u64, blocked as u64);
+        let now = self.instant(self.settings.clock.now());
+        telemetry.pending_purchases(self.partition, self.orgs.pending_purchases(&self.terms, now) as u64);
         let mut orgs: Vec<_> = self.orgs.gauges().collect();
         let top = self.settings.top_orgs;
         if orgs.len() > top {
