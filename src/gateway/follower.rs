@@ -62,7 +62,8 @@ impl Follower {
         self.table.set_partitions(usize::try_from(topic.partitions()).unwrap_or(0));
         let mut open: BTreeSet<i32> = (0..topic.partitions()).collect();
         // What an earlier attempt took in may have been removed since, and its tombstone too.
-        let mut staged = (!self.table.is_empty()).then(Staged::new);
+        self.table.start_again();
+        let mut staged = self.table.is_ready().then(Staged::new);
         while !self.is_stopped() {
             let met = topic.next(TURN, |record| {
                 let Some(key) = record.key else { return };

@@ -9,7 +9,9 @@ mod follower;
 mod held;
 mod key;
 mod node;
+mod root;
 pub mod table;
+mod told;
 mod verdict;
 
 use std::sync::Arc;

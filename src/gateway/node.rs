@@ -1,9 +1,10 @@
-//! What the table's map holds: of an org its own decision and those of budgets that bind more than one value, of a value the
-//! decisions of its budgets. A node never changes: a writer puts another in its place, so that a reader sees all of one
-//! moment (the count of an org's values apart, which only says where to look).
+//! What the table's shards hold: of an org its own decision and those of budgets that bind more than one value; of a value the
+//! decisions of its budgets. A shard never changes: the writer puts another in its place, so that a reader sees all of
+//! one moment and waits for nobody.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+
+use hashbrown::HashTable;
 
 use super::held::{Held, Read};
 use crate::domain::decision::Action;
@@ -24,22 +25,41 @@ impl From<Read> for Slot {
     }
 }
 
-/// What stands under one hash of the map.
-pub(super) enum Node {
-    Org(OrgNode),
-    Value(Box<[Slot]>),
+/// Decisions of one place by budget. Most places have one, which then stands in the shard itself.
+#[derive(Clone, Debug)]
+pub(super) enum Slots {
+    One(Slot),
+    Many(Vec<Slot>),
+}
+
+impl Slots {
+    pub(super) fn all(&self) -> &[Slot] {
+        match self {
+            Self::One(slot) => std::slice::from_ref(slot),
+            Self::Many(slots) => slots,
+        }
+    }
+
+    /// Of these, if there is any.
+    pub(super) fn of(mut slots: Vec<Slot>) -> Option<Self> {
+        match slots.len() {
+            0 => None,
+            1 => slots.pop().map(Self::One),
+            _ => Some(Self::Many(slots)),
+        }
+    }
 }
 
 /// An org.
-#[derive(Debug, Default)]
-pub(super) struct OrgNode {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Org {
     pub(super) own: Option<Slot>,
     /// Budgets beside it; most orgs have none.
     pub(super) budgets: Option<Box<Budgets>>,
-    /// The dimensions that have values with decisions, one bit each.
-    dimensions: AtomicU16,
+    /// The dimensions that have had values with decisions, one bit each.
+    dimensions: u16,
     /// How many decisions of values there are.
-    values: AtomicU32,
+    values: u32,
 }
 
 /// The decisions of budgets that bind more than one value, by budget.
@@ -51,38 +71,129 @@ pub(super) struct Budgets {
     pub(super) each: [Vec<Slot>; Dimension::COUNT],
 }
 
-impl OrgNode {
+impl Budgets {
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.wide.is_empty() && self.each.iter().all(Vec::is_empty)
+    }
+}
+
+impl Org {
     /// Whether values of this dimension may have decisions.
-    pub(super) fn has_values(&self, dimension: Dimension) -> bool {
-        self.dimensions.load(Ordering::Acquire) & (1 << dimension.index()) != 0
+    pub(super) const fn has_values(&self, dimension: Dimension) -> bool {
+        self.dimensions & (1 << dimension.index()) != 0
     }
 
-    /// A value of this dimension got a decision. To be called after it can be found.
-    pub(super) fn value_came(&self, dimension: Dimension) {
-        self.values.fetch_add(1, Ordering::Relaxed);
-        self.dimensions.fetch_or(1 << dimension.index(), Ordering::Release);
+    /// The decisions of the whole org's budgets.
+    pub(super) fn wide(&self) -> &[Slot] {
+        self.budgets.as_ref().map_or(&[], |budgets| &budgets.wide)
     }
 
-    /// A value lost one.
-    pub(super) fn value_went(&self) {
-        self.values.fetch_sub(1, Ordering::Relaxed);
+    /// The decisions of a dimension's `*` budgets.
+    pub(super) fn each(&self, dimension: Dimension) -> &[Slot] {
+        self.budgets.as_ref().map_or(&[], |budgets| &budgets.each[dimension.index()])
     }
 
-    /// Whether nothing of the org is left.
-    pub(super) fn is_empty(&self) -> bool {
-        self.own.is_none() && self.budgets.is_none() && self.values.load(Ordering::Relaxed) == 0
+    /// To be changed, and closed again.
+    pub(super) fn open(self) -> OpenOrg {
+        let Self { own, budgets, dimensions, values } = self;
+        OpenOrg { own, budgets: budgets.unwrap_or_default(), dimensions, values }
+    }
+}
+
+/// An org while it is being changed.
+pub(super) struct OpenOrg {
+    pub(super) own: Option<Slot>,
+    pub(super) budgets: Box<Budgets>,
+    dimensions: u16,
+    values: u32,
+}
+
+impl OpenOrg {
+    /// So many decisions of this dimension's values came, or went.
+    pub(super) fn value_came(&mut self, dimension: Dimension, more: isize) -> Option<isize> {
+        self.dimensions |= 1 << dimension.index();
+        self.values = self.values.saturating_add_signed(i32::try_from(more).ok()?);
+        Some(more)
     }
 
-    /// The same org with other decisions of its own and of its budgets. Only one writer at a time may call this:
-    /// counts are carried over.
-    pub(super) fn with(&self, own: Option<Slot>, budgets: Option<Box<Budgets>>) -> Self {
-        let is_empty = |budgets: &Budgets| budgets.wide.is_empty() && budgets.each.iter().all(Vec::is_empty);
-        Self {
-            own,
-            budgets: budgets.filter(|budgets| !is_empty(budgets)),
-            dimensions: AtomicU16::new(self.dimensions.load(Ordering::Relaxed)),
-            values: AtomicU32::new(self.values.load(Ordering::Relaxed)),
+    /// The org; `None` when nothing of it is left.
+    pub(super) fn close(self) -> Option<Org> {
+        let Self { own, budgets, dimensions, values } = self;
+        let budgets = Some(budgets).filter(|budgets| !budgets.is_empty());
+        let is_something = own.is_some() || values > 0 || budgets.is_some();
+        is_something.then_some(Org { own, budgets, dimensions, values })
+    }
+}
+
+/// What stands under one hash.
+#[derive(Clone, Debug)]
+pub(super) enum Node {
+    Org(Org),
+    Value(Slots),
+}
+
+/// In a cache line of its own: a look at a cold one is one read of memory, not two.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+struct Entry {
+    hash: u128,
+    node: Node,
+}
+
+/// A part of the table: some tens of nodes at a million scopes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shard(HashTable<Entry>);
+
+/// The half of a hash that finds it in its shard; the other half finds the shard.
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+const fn place(hash: u128) -> u64 {
+    hash as u64
+}
+
+impl Shard {
+    fn get(&self, hash: u128) -> Option<&Node> {
+        self.0.find(place(hash), |entry| entry.hash == hash).map(|entry| &entry.node)
+    }
+
+    pub(super) fn org(&self, hash: u128) -> Option<&Org> {
+        match self.get(hash)? {
+            Node::Org(org) => Some(org),
+            Node::Value(_) => None,
         }
+    }
+
+    /// The decisions of a value.
+    pub(super) fn value(&self, hash: u128) -> &[Slot] {
+        match self.get(hash) {
+            Some(Node::Value(slots)) => slots.all(),
+            _ => &[],
+        }
+    }
+
+    /// Puts a node in the place of what stands there; `None` takes it out.
+    pub(super) fn put(&mut self, hash: u128, node: Option<Node>) {
+        let found = self.0.find_entry(place(hash), |entry| entry.hash == hash);
+        match (found, node) {
+            (Ok(mut found), Some(node)) => found.get_mut().node = node,
+            (Ok(found), None) => drop(found.remove()),
+            (Err(_), None) => {}
+            (Err(_), Some(node)) => {
+                self.0.insert_unique(place(hash), Entry { hash, node }, |entry| place(entry.hash));
+            }
+        }
+    }
+
+    /// Every decision.
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.0.iter().flat_map(|entry| {
+            let (own, budgets, values) = match &entry.node {
+                Node::Org(org) => (org.own.as_ref(), org.budgets.as_deref(), &[][..]),
+                Node::Value(slots) => (None, None, slots.all()),
+            };
+            let budgets = budgets.into_iter().flat_map(|all| all.wide.iter().chain(all.each.iter().flatten()));
+            own.into_iter().chain(budgets).chain(values)
+        })
     }
 }
 
@@ -95,15 +206,40 @@ fn position(slots: &[Slot], budget: &str) -> Result<usize, usize> {
     slots.binary_search_by(|slot| slot.held.budget().cmp(budget))
 }
 
-/// The decisions with this one among them, in the place of its budget's last one.
-pub(super) fn put(slots: &mut Vec<Slot>, slot: Slot) {
-    match position(slots, slot.held.budget()) {
-        Ok(at) => slots[at] = slot,
-        Err(at) => slots.insert(at, slot),
-    }
+/// What a record does to the decisions of its place.
+pub(super) enum Change<'a> {
+    Put(Slot),
+    /// Of this budget.
+    Remove(&'a str),
 }
 
-/// The decisions without this budget's; whether it had one.
-pub(super) fn take_out(slots: &mut Vec<Slot>, budget: &str) -> bool {
-    position(slots, budget).map(|at| slots.remove(at)).is_ok()
+impl Change<'_> {
+    /// Makes it; how many decisions more there are then, `None` when it is outdated.
+    pub(super) fn of(self, slots: &mut Vec<Slot>) -> Option<isize> {
+        match self {
+            Self::Remove(budget) => position(slots, budget).ok().map(|at| {
+                slots.remove(at);
+                -1
+            }),
+            Self::Put(slot) => match position(slots, slot.held.budget()) {
+                Ok(at) if slots[at].held.version > slot.held.version => None,
+                Ok(at) => {
+                    slots[at] = slot;
+                    Some(0)
+                }
+                Err(at) => {
+                    slots.insert(at, slot);
+                    Some(1)
+                }
+            },
+        }
+    }
+
+    /// The same where there is one at most.
+    pub(super) fn of_one(self, own: &mut Option<Slot>) -> Option<isize> {
+        let mut slots: Vec<Slot> = own.take().into_iter().collect();
+        let more = self.of(&mut slots);
+        *own = slots.pop();
+        more
+    }
 }

@@ -1,20 +1,22 @@
-//! Every decision in memory, by scope, and what they say of a request. Any number of threads ask, none waits: nodes are
-//! replaced whole in a concurrent map, and a reader keeps the one it found. One writer at a time, the follower.
+//! Every decision in memory, by scope, and what they say of a request. Any number of threads ask, none waits: the small
+//! part of it that a change makes anew is put in the old one's place, and a reader keeps the one it found. One writer at
+//! a time, the follower.
 //!
 //! Scopes are found by 128-bit hashes that a seed of this process keys, so that a check compares no text. What is asked
-//! and answered: `verdict`. What the map holds: `node`.
+//! and answered: `verdict`. What a part holds: `node`.
 
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use papaya::{HashMap, LocalGuard};
+use arc_swap::ArcSwap;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::held::Held;
 use super::key::{Key, budget_at};
-use super::node::{Budgets, Node, OrgNode, Slot, of_budget, put, take_out};
+use super::node::{Change, Node, OpenOrg, Org, Shard, Slot, Slots, of_budget};
+use super::root::Root;
+use super::told::{Seat, Told};
 use super::verdict::Basis;
 pub use super::verdict::{Request, Verdict};
 use crate::clock::Clock;
@@ -81,30 +83,9 @@ pub enum Applied {
     Unheard,
 }
 
-/// The hash is the key: it is one already.
-#[derive(Default)]
-struct Direct(u64);
-
-impl Hasher for Direct {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("the keys are u128");
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "half of the hash is hash enough for a place")]
-    fn write_u128(&mut self, key: u128) {
-        self.0 = key as u64;
-    }
-}
-
-type Map = HashMap<u128, Node, BuildHasherDefault<Direct>>;
-
 /// Every decision by scope, lock-free for readers.
 pub struct Table {
-    map: Map,
+    root: ArcSwap<Root>,
     seed: u64,
     rules: Rules,
     clock: Arc<dyn Clock>,
@@ -113,8 +94,9 @@ pub struct Table {
     heartbeats: OnceLock<Box<[AtomicI64]>>,
     is_ready: AtomicBool,
     ready: Condvar,
-    /// Held by who writes.
-    writer: Mutex<()>,
+    /// Held by who writes: the decisions while they are read for the first time, when nobody is answered from them
+    /// yet and no part need be made anew for a record.
+    writer: Mutex<Option<Root>>,
 }
 
 impl Table {
@@ -122,7 +104,7 @@ impl Table {
     #[must_use]
     pub fn new(rules: Rules, clock: Arc<dyn Clock>) -> Self {
         Self {
-            map: HashMap::with_hasher(BuildHasherDefault::default()),
+            root: ArcSwap::from_pointee(Root::default()),
             seed: rand::random(),
             rules,
             clock,
@@ -130,7 +112,7 @@ impl Table {
             heartbeats: OnceLock::new(),
             is_ready: AtomicBool::new(false),
             ready: Condvar::new(),
-            writer: Mutex::new(()),
+            writer: Mutex::new(Some(Root::default())),
         }
     }
 
@@ -146,51 +128,48 @@ impl Table {
             let block = self.rules.stale == WhenStale::Block;
             return Verdict { action: if block { Action::Block } else { Action::Allow }, basis: Basis::Stale };
         }
-        let guard = self.map.guard();
         let org_hash = self.org_hash(request.org);
-        let mut told = Told { unknown: self.rules.unknown, best: None };
-        let org = match self.map.get(&org_hash, &guard) {
-            Some(Node::Org(org)) => Some(org),
-            _ => None,
-        };
+        let root = self.root.load();
+        let org = root.shard(org_hash).org(org_hash);
+        let mut told = Told::new(self.rules.unknown);
         if let Some(org) = org {
-            self.narrower(org, org_hash, request, &guard, &mut told);
+            for dimension in TOLD_FIRST {
+                if let Some(value) = request.value(dimension) {
+                    self.narrower(&root, (org, org_hash), (dimension, value), &mut told);
+                }
+            }
         }
         match org.and_then(|org| org.own.as_ref()) {
-            Some(own) => told.consider(own),
-            None => told.consider_unknown(),
+            Some(own) => told.offer(own, org_hash, Seat::Own),
+            None => told.offer_unknown(),
         }
-        let wide = org.and_then(|org| org.budgets.as_ref()).map_or([].as_slice(), |budgets| &budgets.wide);
-        wide.iter().for_each(|slot| told.consider(slot));
-        told.verdict()
+        told.offer_all(org.map_or(&[], Org::wide), org_hash, Seat::Wide);
+        told.verdict(root)
     }
 
-    /// Considers what binds the request's values.
-    fn narrower<'g>(
+    /// Offers what binds one of the request's values.
+    fn narrower(
         &self,
-        org: &'g OrgNode,
-        org_hash: u128,
-        request: &Request<'_>,
-        guard: &'g LocalGuard<'_>,
-        told: &mut Told<'g>,
+        root: &Root,
+        (org, org_hash): (&Org, u128),
+        (dimension, value): (Dimension, &str),
+        told: &mut Told,
     ) {
-        for dimension in TOLD_FIRST {
-            let each = org.budgets.as_ref().map_or([].as_slice(), |budgets| &budgets.each[dimension.index()]);
-            let has_values = org.has_values(dimension);
-            if !has_values && each.is_empty() {
-                continue;
-            }
-            let Some(value) = request.value(dimension) else { continue };
-            let hash = if has_values { Some(self.value_hash(org_hash, dimension, value)) } else { None };
-            let own = match hash.and_then(|hash| self.map.get(&hash, guard)) {
-                Some(Node::Value(slots)) => slots,
-                _ => [].as_slice(),
-            };
-            own.iter().for_each(|slot| told.consider(slot));
-            // A budget for exactly this value overrides those for each.
-            if own.iter().all(|slot| of_budget(each, slot.held.budget()).is_some()) {
-                let without_own = |slot: &&Slot| of_budget(own, slot.held.budget()).is_none();
-                each.iter().filter(without_own).for_each(|slot| told.consider(slot));
+        let each = org.each(dimension);
+        let of_each = |seat| Seat::Each(dimension, seat);
+        if !org.has_values(dimension) {
+            return told.offer_all(each, org_hash, of_each);
+        }
+        let hash = self.value_hash(org_hash, dimension, value);
+        let own = root.shard(hash).value(hash);
+        told.offer_all(own, hash, Seat::Value);
+        // A budget for exactly this value overrides those for each.
+        let is_each = |slot: &Slot| of_budget(each, slot.held.budget()).is_some();
+        if !each.is_empty() && own.iter().all(is_each) {
+            for (seat, slot) in each.iter().enumerate() {
+                if of_budget(own, slot.held.budget()).is_none() {
+                    told.offer(slot, org_hash, of_each(seat));
+                }
             }
         }
     }
@@ -229,15 +208,30 @@ impl Table {
     }
 
     pub(super) fn wait_until_ready(&self, patience: Duration) -> bool {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         // What is waited for is set under the same lock.
-        drop(self.ready.wait_timeout_while(writer, patience, |()| !self.is_ready()));
+        drop(self.ready.wait_timeout_while(self.writer(), patience, |_| !self.is_ready()));
         self.is_ready()
     }
 
-    /// The decisions have been read to their end.
+    fn writer(&self) -> MutexGuard<'_, Option<Root>> {
+        // A writer that panicked has left a whole root: it is put in its place in one step.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what was read so far, if the end was not reached yet.
+    pub(super) fn start_again(&self) {
+        if let Some(reading) = self.writer().as_mut() {
+            *reading = Root::default();
+            self.scopes.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The decisions have been read to their end: from now on checks are answered from them.
     pub fn set_ready(&self) {
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer();
+        if let Some(read) = writer.take() {
+            self.root.store(Arc::new(read));
+        }
         self.is_ready.store(true, Ordering::Release);
         self.ready.notify_all();
     }
@@ -293,69 +287,57 @@ impl Table {
             Some(value) => Change::Put(Held::read(decoder, text, value)?.into()),
             None => Change::Remove(&text[budget_at(text)..]),
         };
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(match read {
+        let more = match read {
             Key::Value { org, dimension, value } => self.change_value(&org, dimension, &value, change),
-            Key::Org(org) => self.change_org(&org, |own, _| change.one(own)),
-            Key::Wide { org } => self.change_org(&org, |_, budgets| change.of(&mut budgets.wide)),
+            Key::Org(org) => self.change_org(&org, |org| change.of_one(&mut org.own)),
+            Key::Wide { org } => self.change_org(&org, |org| change.of(&mut org.budgets.wide)),
             Key::Each { org, dimension } => {
-                self.change_org(&org, |_, budgets| change.of(&mut budgets.each[dimension.index()]))
+                self.change_org(&org, |org| change.of(&mut org.budgets.each[dimension.index()]))
             }
-            Key::Heartbeat(_) | Key::Unheard => Applied::Unheard,
+            Key::Heartbeat(_) | Key::Unheard => return Ok(Applied::Unheard),
+        };
+        let Some(more) = more else { return Ok(Applied::Outdated) };
+        self.scopes.fetch_add(more.cast_unsigned(), Ordering::Relaxed);
+        Ok(Applied::Changed)
+    }
+
+    /// Changes an org's node; how many decisions more there are then, `None` when the change is outdated.
+    fn change_org(&self, org: &str, change: impl FnOnce(&mut OpenOrg) -> Option<isize>) -> Option<isize> {
+        let hash = self.org_hash(org);
+        self.change(hash, |shard| {
+            let mut org = shard.org(hash).cloned().unwrap_or_default().open();
+            let more = change(&mut org)?;
+            shard.put(hash, org.close().map(Node::Org));
+            Some(more)
         })
     }
 
-    /// Replaces an org's node by one with that change, if it is one.
-    fn change_org(
-        &self,
-        org: &str,
-        change: impl FnOnce(&mut Option<Slot>, &mut Budgets) -> Option<isize>,
-    ) -> Applied {
-        let (guard, hash) = (self.map.guard(), self.org_hash(org));
-        let none = OrgNode::default();
-        let node = match self.map.get(&hash, &guard) {
-            Some(Node::Org(node)) => node,
-            _ => &none,
-        };
-        let (mut own, mut budgets) = (node.own.clone(), node.budgets.clone().unwrap_or_default());
-        let Some(more) = change(&mut own, &mut budgets) else { return Applied::Outdated };
-        self.scopes.fetch_add(more.cast_unsigned(), Ordering::Relaxed);
-        let changed = node.with(own, Some(budgets));
-        if changed.is_empty() {
-            self.map.remove(&hash, &guard);
-        } else {
-            self.map.insert(hash, Node::Org(changed), &guard);
+    /// Changes the decisions of a value, and then where its org says to look.
+    fn change_value(&self, org: &str, dimension: Dimension, value: &str, change: Change<'_>) -> Option<isize> {
+        let hash = self.value_hash(self.org_hash(org), dimension, value);
+        let more = self.change(hash, |shard| {
+            let mut slots = shard.value(hash).to_vec();
+            let more = change.of(&mut slots)?;
+            shard.put(hash, Slots::of(slots).map(Node::Value));
+            Some(more)
+        })?;
+        if more != 0 {
+            self.change_org(org, |org| org.value_came(dimension, more));
         }
-        Applied::Changed
+        Some(more)
     }
 
-    /// Replaces a value's node by one with that change, and keeps its org's count.
-    fn change_value(&self, org: &str, dimension: Dimension, value: &str, change: Change<'_>) -> Applied {
-        let (guard, org_hash) = (self.map.guard(), self.org_hash(org));
-        let hash = self.value_hash(org_hash, dimension, value);
-        let mut slots = match self.map.get(&hash, &guard) {
-            Some(Node::Value(slots)) => slots.to_vec(),
-            _ => Vec::new(),
-        };
-        let Some(more) = change.of(&mut slots) else { return Applied::Outdated };
-        self.scopes.fetch_add(more.cast_unsigned(), Ordering::Relaxed);
-        if slots.is_empty() {
-            self.map.remove(&hash, &guard);
-        } else {
-            self.map.insert(hash, Node::Value(slots.into_boxed_slice()), &guard);
-        }
-        let node = self.map.get_or_insert_with(org_hash, || Node::Org(OrgNode::default()), &guard);
-        if let Node::Org(node) = node {
-            match more {
-                0 => {}
-                1 => node.value_came(dimension),
-                _ => node.value_went(),
-            }
-            if node.is_empty() {
-                self.map.remove(&org_hash, &guard);
+    /// Changes a shard, for who asks from then on. What else the table holds is shared with what it was.
+    fn change(&self, hash: u128, change: impl FnOnce(&mut Shard) -> Option<isize>) -> Option<isize> {
+        match self.writer().as_mut() {
+            Some(reading) => change(reading.shard_mut(hash)),
+            None => {
+                let mut root = Root::clone(&self.root.load());
+                let more = change(root.shard_mut(hash))?;
+                self.root.store(Arc::new(root));
+                Some(more)
             }
         }
-        Applied::Changed
     }
 
     /// The keys of every scope that has a decision and stands in this partition.
@@ -363,91 +345,14 @@ impl Table {
         let Some(count) = self.heartbeats.get().and_then(|all| i32::try_from(all.len()).ok()) else {
             return Vec::new();
         };
-        let is_there = |slot: &&Slot| match Key::read(slot.held.key()) {
+        let is_there = |key: &str| match Key::read(key) {
             Some(Key::Org(org) | Key::Wide { org } | Key::Each { org, .. } | Key::Value { org, .. }) => {
                 partition_of(org.as_bytes(), count) == partition
             }
             _ => false,
         };
-        let guard = self.map.guard();
-        let mut keys = Vec::new();
-        for node in self.map.values(&guard) {
-            let slots: Vec<&Slot> = match node {
-                Node::Value(slots) => slots.iter().collect(),
-                Node::Org(org) => {
-                    let budgets = org.budgets.iter().flat_map(|all| all.wide.iter().chain(all.each.iter().flatten()));
-                    org.own.iter().chain(budgets).collect()
-                }
-            };
-            keys.extend(slots.into_iter().filter(is_there).map(|slot| slot.held.key().to_owned()));
-        }
-        keys
-    }
-}
-
-/// What a record does to the decisions of its place.
-enum Change<'a> {
-    Put(Slot),
-    /// Of this budget.
-    Remove(&'a str),
-}
-
-impl Change<'_> {
-    /// Makes it; how many decisions more there are then, `None` when it is outdated.
-    fn of(self, slots: &mut Vec<Slot>) -> Option<isize> {
-        match self {
-            Self::Remove(budget) => take_out(slots, budget).then_some(-1),
-            Self::Put(slot) => {
-                let held = of_budget(slots, slot.held.budget()).map(|held| held.held.version);
-                if held.is_some_and(|version| version > slot.held.version) {
-                    return None;
-                }
-                put(slots, slot);
-                Some(isize::from(held.is_none()))
-            }
-        }
-    }
-
-    /// The same where there is one at most.
-    fn one(self, own: &mut Option<Slot>) -> Option<isize> {
-        let mut slots: Vec<Slot> = own.take().into_iter().collect();
-        let more = self.of(&mut slots);
-        *own = slots.pop();
-        more
-    }
-}
-
-/// The scope to tell, as far as it is found.
-struct Told<'g> {
-    unknown: Action,
-    /// What ranks it, and its decision; `None` stands for the org that has none.
-    best: Option<((bool, i64), Option<&'g Slot>)>,
-}
-
-impl<'g> Told<'g> {
-    fn offer(&mut self, action: Action, remaining: i64, slot: Option<&'g Slot>) {
-        let rank = (action == Action::Allow, remaining);
-        if self.best.is_none_or(|(best, _)| rank < best) {
-            self.best = Some((rank, slot));
-        }
-    }
-
-    fn consider(&mut self, slot: &'g Slot) {
-        self.offer(slot.action.unwrap_or(self.unknown), slot.remaining, Some(slot));
-    }
-
-    fn consider_unknown(&mut self) {
-        self.offer(self.unknown, i64::MAX, None);
-    }
-
-    fn verdict(self) -> Verdict {
-        let ((allowed, _), slot) = self.best.expect("the org itself was considered");
-        let action = if allowed { Action::Allow } else { Action::Block };
-        let basis = match slot {
-            None => Basis::Unknown(None),
-            Some(slot) if slot.action.is_none() => Basis::Unknown(Some(Arc::clone(&slot.held))),
-            Some(slot) => Basis::Decision(Arc::clone(&slot.held)),
-        };
-        Verdict { action, basis }
+        let root = self.root.load();
+        let keys = root.slots().map(|slot| slot.held.key()).filter(|key| is_there(key));
+        keys.map(str::to_owned).collect()
     }
 }

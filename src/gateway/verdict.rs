@@ -1,9 +1,10 @@
-//! What is asked and what is answered. Neither allocates: a request borrows, a verdict shares the decision it tells.
+//! What is asked and what is answered. Neither allocates: a request borrows, a verdict keeps the part of the table that it was
+//! found in.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use super::held::Held;
+use super::told::Place;
 use crate::domain::decision::{Action, LimitDecision};
 use crate::domain::dimension::Dimension;
 use crate::domain::time::Timestamp;
@@ -35,21 +36,25 @@ impl<'a> Request<'a> {
 }
 
 /// Why a verdict is what it is.
-#[derive(Clone, Debug)]
 pub(super) enum Basis {
     /// A decision says so.
-    Decision(Arc<Held>),
+    Decision(Place),
     /// The org has no decision, or a decision has an action of a later version: `gate.unknown`.
-    Unknown(Option<Arc<Held>>),
+    Unknown(Option<Place>),
     /// The partition's heartbeat is old: `gate.stale`.
     Stale,
 }
 
 /// What a gateway does with a request, and why.
-#[derive(Clone, Debug)]
 pub struct Verdict {
     pub(super) action: Action,
     pub(super) basis: Basis,
+}
+
+impl std::fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} of {}", self.action.name(), self.reason(), self.scope().unwrap_or("nobody"))
+    }
 }
 
 impl Verdict {
@@ -69,7 +74,7 @@ impl Verdict {
     #[must_use]
     pub fn reason(&self) -> &str {
         match &self.basis {
-            Basis::Decision(held) => held.reason(),
+            Basis::Decision(place) => place.held().reason(),
             Basis::Unknown(_) => "UNKNOWN",
             Basis::Stale => "STALE",
         }
@@ -77,7 +82,7 @@ impl Verdict {
 
     fn held(&self) -> Option<&Held> {
         match &self.basis {
-            Basis::Decision(held) | Basis::Unknown(Some(held)) => Some(held),
+            Basis::Decision(place) | Basis::Unknown(Some(place)) => Some(place.held()),
             Basis::Unknown(None) | Basis::Stale => None,
         }
     }
