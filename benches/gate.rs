@@ -68,7 +68,8 @@ fn decision(scope: Scope, number: i64, version: i64) -> LimitDecision {
 }
 
 fn of_value(org: &str, dimension: Dimension, value: &str) -> Scope {
-    let budget = BudgetScope { dimension: Some(dimension), value: Some(value.into()), budget_id: "monthly".into() };
+    let budget =
+        BudgetScope { dimension: Some(dimension), value: Some(value.into()), budget_id: "monthly".into() };
     Scope { org_id: org.into(), budget: Some(budget) }
 }
 
@@ -160,7 +161,12 @@ fn reference() {
         at = next[at as usize];
     }
     let took = cpu(thread).saturating_sub(before);
-    println!("{:<66} {:>5} ns ({})", "for comparison: one dependent read in 256 MiB", took.as_nanos() / CHECKS as u128, at & 1);
+    println!(
+        "{:<66} {:>5} ns ({})",
+        "for comparison: one dependent read in 256 MiB",
+        took.as_nanos() / CHECKS as u128,
+        at & 1
+    );
 }
 
 fn in_memory(scopes: usize) -> Bench {
@@ -173,7 +179,11 @@ fn in_memory(scopes: usize) -> Bench {
     one.table.set_ready();
     let took = began.elapsed();
     println!("{:<66} {:>5} bytes", "memory a scope, one an org", (resident() - before) / scopes as u64);
-    println!("{:<66} {:>5} ns a decision", "reading JSON decisions into the table", took.as_nanos() / scopes as u128);
+    println!(
+        "{:<66} {:>5} ns a decision",
+        "reading JSON decisions into the table",
+        took.as_nanos() / scopes as u128
+    );
     checks(&format!("{scopes} orgs of one scope: org"), &one.table, scopes, |org, _| Request::of(org));
     checks(&format!("{scopes} orgs of one scope: org, user, model, product"), &one.table, scopes, |org, n| {
         Request::of(org)
@@ -193,7 +203,11 @@ fn in_memory(scopes: usize) -> Bench {
     }
     let table = &ten_each.table;
     table.set_ready();
-    println!("{:<66} {:>5} bytes", "memory of a second table, ten an org (freed pages are used)", resident().saturating_sub(before) / scopes as u64);
+    println!(
+        "{:<66} {:>5} bytes",
+        "memory of a second table, ten an org (freed pages are used)",
+        resident().saturating_sub(before) / scopes as u64
+    );
     checks(&format!("{orgs} orgs of ten scopes: two match"), table, orgs, |org, n| {
         Request::of(org).with(Dimension::User, USERS[n % 5])
     });

@@ -40,7 +40,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("told: {}, {left} credits left", verdict.scope().unwrap_or_default());
     }
     if verdict.is_blocked() {
-        println!("ask again at {}", verdict.reset_at().map_or("nobody knows".into(), |at: Timestamp| at.to_string()));
+        println!(
+            "ask again at {}",
+            verdict.reset_at().map_or("nobody knows".into(), |at: Timestamp| at.to_string())
+        );
         std::process::exit(1);
     }
     Ok(())

@@ -60,7 +60,9 @@ pub enum AppError {
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The HTTP address.
-    #[error("cannot listen on {address}: {source}; set http.listen (gate.listen) to a free address (port 0 picks one)")]
+    #[error(
+        "cannot listen on {address}: {source}; set http.listen (gate.listen) to a free address (port 0 picks one)"
+    )]
     Listen {
         /// The address as set.
         address: SocketAddr,
@@ -203,8 +205,12 @@ impl App {
             telemetry: shared.telemetry.clone(),
         };
         let gateway = Gateway::start(source, settings.gate.rules)?;
-        let gate =
-            Gate::new(gateway.table(), shared.telemetry.clone(), Arc::clone(&wiring.clock), settings.gate.block_status);
+        let gate = Gate::new(
+            gateway.table(),
+            shared.telemetry.clone(),
+            Arc::clone(&wiring.clock),
+            settings.gate.block_status,
+        );
         let workers = (0..count).map(|number| crew.hire(number, &advertise)).collect::<Result<_, _>>()?;
         let health = shared.health.clone();
         let caught_up = move |partition| health.has_caught_up(partition);

@@ -27,8 +27,8 @@ mod writer;
 
 pub use decoder::{DecodeError, Decoder, unpack_decision};
 pub use encoder::{
-    Encoder, OutputEncoding, ValueEncoding, decision_bytes, decision_json, encode_event, encode_terms, encode_usage,
-    pack_decision, terms_json,
+    Encoder, OutputEncoding, ValueEncoding, decision_bytes, decision_json, encode_event, encode_terms,
+    encode_usage, pack_decision, terms_json,
 };
 pub use outputs::DecisionNotice;
 pub use schemas::{RecordType, RegistryError, SchemaRegistry};

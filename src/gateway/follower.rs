@@ -114,7 +114,8 @@ impl Follower {
                     return self.source.telemetry.gate_unreadable(&format!("{key}: a scope of no known kind"));
                 }
                 Err(DecodeError::Reject(reject)) => {
-                    let what = format!("{}: {}; its last decision holds", String::from_utf8_lossy(key), reject.detail);
+                    let what =
+                        format!("{}: {}; its last decision holds", String::from_utf8_lossy(key), reject.detail);
                     return self.source.telemetry.gate_unreadable(&what);
                 }
                 Err(DecodeError::Unavailable(error)) => {
@@ -126,5 +127,69 @@ impl Follower {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::decision_bytes;
+    use crate::domain::credits::CreditSum;
+    use crate::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
+    use crate::domain::scope::Scope;
+    use crate::domain::time::Timestamp;
+    use crate::gateway::table::{Request, Rules};
+    use crate::kafka::KafkaSettings;
+
+    fn blocked(org: &str, version: i64) -> (Vec<u8>, Option<Vec<u8>>) {
+        let level = Level {
+            action: Action::Block,
+            reason: DecisionReason::AllowanceSpent,
+            level: 100,
+            allowance: Some(CreditSum::ZERO),
+            extra: None,
+            budget: None,
+            period_start: Timestamp::default(),
+            period_end: Timestamp::default(),
+            valid_until: Timestamp::default(),
+            forecast_alerted_on: None,
+            purchases_requested: 0,
+        };
+        let (scope, figures, cause) = (Scope::org(org), Figures::default(), Cause::default());
+        let decision = LimitDecision { scope, level, figures, version, decided_at: Timestamp::default(), cause };
+        (org.as_bytes().to_vec(), Some(decision_bytes(&decision)))
+    }
+
+    #[test]
+    fn what_is_read_anew_takes_the_place_of_what_was_known_of_its_partition_alone() {
+        let source = Source::new(KafkaSettings::default());
+        let table = Arc::new(Table::new(Rules::default(), Arc::clone(&source.clock)));
+        table.set_partitions(1);
+        let mut follower = Follower::new(source, Arc::clone(&table), Arc::default());
+        for org in ["gone", "kept", "removed"] {
+            let (key, value) = blocked(org, 5);
+            follower.apply(&key, value.as_deref());
+        }
+        table.set_ready();
+        follower.replace(1, HashMap::new());
+        assert_eq!(table.len(), 3, "none of them stands in another partition");
+        let read = [blocked("kept", 6), blocked("new", 1), (b"removed".to_vec(), None)];
+        follower.replace(0, read.into_iter().collect());
+        let version = |org| table.check(&Request::of(org)).version();
+        assert_eq!(["gone", "kept", "removed", "new"].map(version), [None, Some(6), None, Some(1)]);
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn what_was_read_of_a_topic_that_was_lost_before_its_end_is_forgotten() {
+        let source = Source::new(KafkaSettings::default());
+        let table = Arc::new(Table::new(Rules::default(), Arc::clone(&source.clock)));
+        let mut follower = Follower::new(source, Arc::clone(&table), Arc::default());
+        let (key, value) = blocked("gone", 5);
+        follower.apply(&key, value.as_deref());
+        assert!(!table.check(&Request::of("gone")).is_blocked(), "nobody is answered from what is half read");
+        table.start_again();
+        table.set_ready();
+        assert_eq!((table.len(), table.check(&Request::of("gone")).version()), (0, None));
     }
 }

@@ -86,7 +86,9 @@ mod tests {
         assert_eq!(Key::read(&key), Some(Key::Value { org, dimension, value }));
         assert_eq!(Key::read("!heartbeat|3"), Some(Key::Heartbeat(3)));
         assert_eq!(Key::read("acme|moon_phase|full|b1"), Some(Key::Unheard));
-        for broken in ["", "|user|a|b", "acme|user", "acme|user|a", "acme|user|a|", "acme|user|%4|b", "!heartbeat|x"] {
+        for broken in
+            ["", "|user|a|b", "acme|user", "acme|user|a", "acme|user|a|", "acme|user|%4|b", "!heartbeat|x"]
+        {
             assert_eq!(Key::read(broken), None, "{broken}");
         }
         assert_eq!(budget_at("acme"), 4);

@@ -16,7 +16,6 @@ mod verdict;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
@@ -37,7 +36,9 @@ pub enum GatewayError {
     #[error("the operating system refuses the gateway's thread: {0}; check the limit of threads")]
     Thread(#[from] std::io::Error),
     /// The decisions topic was not read to its end in time.
-    #[error("the decisions were not read to their end within {0:?}; is Kafka reachable, and does the topic exist?")]
+    #[error(
+        "the decisions were not read to their end within {0:?}; is Kafka reachable, and does the topic exist?"
+    )]
     NotReady(Duration),
 }
 
@@ -65,7 +66,6 @@ impl Source {
 pub struct Gateway {
     table: Arc<Table>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Gateway {
@@ -78,8 +78,8 @@ impl Gateway {
         let table = Arc::new(Table::new(rules, Arc::clone(&source.clock)));
         let stop = Arc::new(AtomicBool::new(false));
         let follower = Follower::new(source, Arc::clone(&table), Arc::clone(&stop));
-        let thread = std::thread::Builder::new().name("gateway".into()).spawn(move || follower.run())?;
-        Ok(Self { table, stop, thread: Some(thread) })
+        std::thread::Builder::new().name("gateway".into()).spawn(move || follower.run())?;
+        Ok(Self { table, stop })
     }
 
     /// What was decided for such a request; see [`Table::check`]. Before [`Gateway::is_ready`] most organisations
@@ -112,10 +112,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        // Its thread ends by itself: waiting for one that asks a dead cluster would take as long as that does.
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // A follower that panicked has told so already.
-            let _ = thread.join();
-        }
     }
 }

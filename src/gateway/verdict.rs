@@ -103,9 +103,8 @@ impl Verdict {
     /// person, not for time.
     #[must_use]
     pub fn reset_at(&self) -> Option<Timestamp> {
-        let spent = |held: &&Held| {
-            matches!(held.reason(), "ALLOWANCE_SPENT" | "OVERAGE_SPENT" | "BUDGET_SPENT" | "GUARD")
-        };
+        let spent =
+            |held: &&Held| matches!(held.reason(), "ALLOWANCE_SPENT" | "OVERAGE_SPENT" | "BUDGET_SPENT" | "GUARD");
         self.held().filter(|_| self.is_blocked()).filter(spent).map(|held| held.period_end)
     }
 

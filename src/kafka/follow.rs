@@ -49,9 +49,8 @@ impl TopicFollower {
         let mut config = settings.consumer("tallyman-gateway", Isolation::Committed);
         // Decisions are few and small: the wait ends when one comes, and memory stays bounded (Law 6).
         config.set("fetch.wait.max.ms", "200").set("queued.max.messages.kbytes", "1024");
-        let consumer: StatefulConsumer = config
-            .create_with_context(ConsumerState::default())
-            .map_err(|error| Error::Settings(told(&error)))?;
+        let consumer: StatefulConsumer =
+            config.create_with_context(ConsumerState::default()).map_err(|error| Error::Settings(told(&error)))?;
         let failed =
             |error: &KafkaError| settings.cluster_error(format!("topic {topic} cannot be followed"), error);
         let metadata = consumer.fetch_metadata(Some(topic), ASK).map_err(|error| failed(&error))?;

@@ -307,8 +307,12 @@ fn budget(decision: Option<LimitDecision>) -> Option<String> {
 }
 
 fn asked(request: &Value) -> Request<'_> {
-    let fields: BTreeMap<&str, &str> =
-        request.as_object().unwrap().iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap())).collect();
+    let fields: BTreeMap<&str, &str> = request
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
+        .collect();
     let values = fields.iter().filter_map(|(name, value)| Some((Dimension::from_name(name)?, *value)));
     values.fold(Request::of(fields["org"]), |request, (dimension, value)| request.with(dimension, value))
 }

@@ -360,7 +360,8 @@ impl Metrics {
 
     /// The sum over all samples of that name whose labels hold this value.
     pub fn sum_of(&self, name: &str, value: &str) -> f64 {
-        let of = |sample: &&String| sample.split('{').next() == Some(name) && sample.contains(&format!("\"{value}\""));
+        let of =
+            |sample: &&String| sample.split('{').next() == Some(name) && sample.contains(&format!("\"{value}\""));
         self.0.iter().filter(|(sample, _)| of(sample)).map(|(_, value)| value).sum()
     }
 

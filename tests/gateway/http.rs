@@ -97,7 +97,9 @@ fn any_method_and_path_is_answered_with_the_verdict_in_status_headers_and_body()
     let bench = blocked_acme(Rules::default());
     bench.clock.set(Timestamp::from_micros(RESET - 90_500_000));
     let server = Server::start(&bench, 403);
-    for line in ["GET /v1/check", "POST /v1/check/", "DELETE /v1/check/v1/chat/completions?x=1", "PUT /v1/check//a"] {
+    for line in
+        ["GET /v1/check", "POST /v1/check/", "DELETE /v1/check/v1/chat/completions?x=1", "PUT /v1/check//a"]
+    {
         let answer = server.ask(line, &[("x-tallyman-org", "acme"), ("X-Tallyman-User", "bob")]);
         assert_eq!((answer.status, answer.header("x-tallyman-action")), (200, Some("ALLOW")), "{line}");
         let answer = server.ask(line, &[("x-tallyman-org", "acme"), ("x-tallyman-user", "ada")]);
@@ -131,7 +133,10 @@ fn scopes_come_from_headers_alone_and_bad_ones_are_5xx_and_no_block() {
         (&[("x-tallyman-org", "")], "x-tallyman-org is missing"),
         (&[("x-tallyman-org", "a b")], "no org id"),
         (&[("x-tallyman-org", "acme"), ("x-tallyman-user", &long)], "longer than 256 bytes"),
-        (&[("x-tallyman-org", "acme"), ("x-tallyman-user", "ada"), ("x-tallyman-user", "bob")], "stands there twice"),
+        (
+            &[("x-tallyman-org", "acme"), ("x-tallyman-user", "ada"), ("x-tallyman-user", "bob")],
+            "stands there twice",
+        ),
     ];
     for (headers, says) in bad {
         let answer = server.ask("GET /v1/check/?org=acme&user=ada", headers);
@@ -154,10 +159,8 @@ fn scopes_come_from_headers_alone_and_bad_ones_are_5xx_and_no_block() {
 #[test]
 fn before_the_decisions_are_read_nobody_is_blocked_and_readyz_says_so() {
     let bench = Bench::new(Rules::default());
-    let table = Arc::new(Table::new(
-        Rules { unknown: Action::Block, ..Rules::default() },
-        Arc::new(bench.clock.clone()),
-    ));
+    let table =
+        Arc::new(Table::new(Rules { unknown: Action::Block, ..Rules::default() }, Arc::new(bench.clock.clone())));
     let server = Server::over(&table, &bench, 403);
     let answer = server.ask("GET /v1/check", &[("x-tallyman-org", "acme")]);
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));

@@ -64,9 +64,10 @@ fn expected(model: &Model, org: &str, values: &[Option<&str>; 2], unknown: Actio
         let place = DIMENSIONS.iter().position(|known| *known == dimension).unwrap();
         let Some(asked) = values[place] else { return false };
         let same = |other: &Scope, value: Option<&str>| {
-            other.budget.as_ref().is_some_and(|other| {
-                other.dimension == Some(dimension) && other.value.as_deref() == value
-            })
+            other
+                .budget
+                .as_ref()
+                .is_some_and(|other| other.dimension == Some(dimension) && other.value.as_deref() == value)
         };
         let is_own = |other: &Scope| same(other, Some(asked));
         if budget.value.is_some() {

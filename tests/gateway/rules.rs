@@ -232,9 +232,8 @@ fn a_version_never_goes_backwards_and_a_tombstone_removes() {
 #[test]
 fn a_decision_comes_back_whole_from_every_encoding() {
     let org = scope("acme", Some(User), Some("a|b"), "b1");
-    let published = Decoder::new(None)
-        .decision(decision(&org, "BLOCK", Some(3), 9).to_string().as_bytes())
-        .unwrap();
+    let published =
+        Decoder::new(None).decision(decision(&org, "BLOCK", Some(3), 9).to_string().as_bytes()).unwrap();
     for encoding in [OutputEncoding::Json, OutputEncoding::SingleObject] {
         let mut bench = Bench::new(Rules::default());
         let value = Encoder::new(encoding, None).decision(&published).unwrap();
