@@ -152,7 +152,8 @@ pub(crate) fn read_notice(slots: &mut Slots<'_>) -> Read<DecisionNotice> {
 pub(crate) fn write_heartbeat<W: FieldWriter>(heartbeat: &Heartbeat, writer: &mut W) {
     writer.int(heartbeat.partition);
     writer.time(heartbeat.at);
-    writer.time(heartbeat.log_time);
+    // Before a partition's first record it is the beginning of time, which few languages can tell.
+    writer.time(heartbeat.log_time.max(Timestamp::default()));
 }
 
 /// Reads a `Heartbeat`.

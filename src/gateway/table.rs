@@ -83,6 +83,19 @@ pub enum Applied {
     Unheard,
 }
 
+/// Offers what a dimension's `*` budgets say of a value with these decisions of its own.
+fn offer_each(told: &mut Told, own: &[Slot], (dimension, each): (Dimension, &[Slot]), org_hash: u128) {
+    // A budget for exactly this value overrides those for each.
+    if own.iter().any(|slot| of_budget(each, slot.held.budget()).is_none()) {
+        return;
+    }
+    for (seat, slot) in each.iter().enumerate() {
+        if of_budget(own, slot.held.budget()).is_none() {
+            told.offer(slot, org_hash, Seat::Each(dimension, seat));
+        }
+    }
+}
+
 /// Every decision by scope, lock-free for readers.
 pub struct Table {
     root: ArcSwap<Root>,
@@ -133,9 +146,21 @@ impl Table {
         let org = root.shard(org_hash).org(org_hash);
         let mut told = Told::new(self.rules.unknown);
         if let Some(org) = org {
-            for dimension in TOLD_FIRST {
-                if let Some(value) = request.value(dimension) {
-                    self.narrower(&root, (org, org_hash), (dimension, value), &mut told);
+            // All are found before one is looked at: the processor then waits for memory once, and not for each.
+            let found = TOLD_FIRST.map(|dimension| match request.value(dimension) {
+                Some(value) if org.has_values(dimension) => {
+                    let hash = self.value_hash(org_hash, dimension, value);
+                    (root.shard(hash).value(hash), hash)
+                }
+                _ => ([].as_slice(), 0),
+            });
+            for (dimension, own) in TOLD_FIRST.into_iter().zip(found) {
+                if request.value(dimension).is_some() {
+                    told.offer_all(own.0, own.1, Seat::Value);
+                    let each = org.each(dimension);
+                    if !each.is_empty() {
+                        offer_each(&mut told, own.0, (dimension, each), org_hash);
+                    }
                 }
             }
         }
@@ -145,33 +170,6 @@ impl Table {
         }
         told.offer_all(org.map_or(&[], Org::wide), org_hash, Seat::Wide);
         told.verdict(root)
-    }
-
-    /// Offers what binds one of the request's values.
-    fn narrower(
-        &self,
-        root: &Root,
-        (org, org_hash): (&Org, u128),
-        (dimension, value): (Dimension, &str),
-        told: &mut Told,
-    ) {
-        let each = org.each(dimension);
-        let of_each = |seat| Seat::Each(dimension, seat);
-        if !org.has_values(dimension) {
-            return told.offer_all(each, org_hash, of_each);
-        }
-        let hash = self.value_hash(org_hash, dimension, value);
-        let own = root.shard(hash).value(hash);
-        told.offer_all(own, hash, Seat::Value);
-        // A budget for exactly this value overrides those for each.
-        let is_each = |slot: &Slot| of_budget(each, slot.held.budget()).is_some();
-        if !each.is_empty() && own.iter().all(is_each) {
-            for (seat, slot) in each.iter().enumerate() {
-                if of_budget(own, slot.held.budget()).is_none() {
-                    told.offer(slot, org_hash, of_each(seat));
-                }
-            }
-        }
     }
 
     fn org_hash(&self, org: &str) -> u128 {
