@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::key::budget_at;
 use crate::codec::{self, DecodeError, Decoder};
+use crate::domain::credits::CreditSum;
 use crate::domain::decision::{Action, DecisionReason, LimitDecision};
 use crate::domain::time::Timestamp;
 
@@ -56,7 +57,7 @@ impl Held {
                     period_end: level.period_end,
                     whole: codec::pack_decision(&decision).into_boxed_slice(),
                 };
-                let remaining = ranked(decision.figures.remaining.map(|sum| sum.micros()));
+                let remaining = ranked(decision.figures.remaining.map(CreditSum::micros));
                 Ok(Read { held, action: Some(level.action), remaining })
             }
             Err(unavailable @ DecodeError::Unavailable(_)) => Err(unavailable),
@@ -74,7 +75,7 @@ impl Held {
                     period_end: notice.period_end,
                     whole: if is_json { text.into() } else { Box::default() },
                 };
-                let remaining = ranked(notice.remaining.map(|sum| sum.micros()));
+                let remaining = ranked(notice.remaining.map(CreditSum::micros));
                 Ok(Read { held, action: Action::from_name(&notice.action), remaining })
             }
         }

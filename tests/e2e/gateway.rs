@@ -286,7 +286,9 @@ fn a_gateway_in_python_reads_every_encoding_and_says_the_same() {
         let mut command = Command::new(python());
         command.args(["examples/gateway.py", "--brokers", &kafka.bootstrap_servers]);
         command.args(["--topic", &kafka.topics.decisions, "--registry", &registry.url()]);
-        requests.iter().for_each(|request| drop(command.args(["--check", &request.to_string()])));
+        for request in &requests {
+            command.args(["--check", &request.to_string()]);
+        }
         let done = command.output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         let told = String::from_utf8(done.stdout).unwrap();

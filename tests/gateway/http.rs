@@ -67,7 +67,7 @@ impl Server {
     fn ask(&self, line: &str, headers: &[(&str, &str)]) -> Answer {
         let mut head = format!("{line} HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n");
         for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
+            head.extend([name, ": ", value, "\r\n"]);
         }
         let told = self.raw((head + "\r\n").as_bytes());
         let (head, body) = told.split_once("\r\n\r\n").unwrap();
