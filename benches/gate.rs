@@ -324,9 +324,9 @@ fn is_whole(answer: &[u8]) -> bool {
 
 fn main() {
     let scopes = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(1_000_000);
-    reference();
     let bench = in_memory(scopes);
     let bench = beside_a_writer(bench, scopes / 10);
+    reference();
     for connections in [1, 16, 64] {
         over_http(&bench, scopes / 10, connections, 5);
     }

@@ -198,19 +198,7 @@ impl App {
             encoding: settings.output_encoding,
             shared: shared.clone(),
         };
-        let source = Source {
-            kafka: crew.kafka.clone(),
-            registry: crew.registry.clone(),
-            clock: Arc::clone(&wiring.clock),
-            telemetry: shared.telemetry.clone(),
-        };
-        let gateway = Gateway::start(source, settings.gate.rules)?;
-        let gate = Gate::new(
-            gateway.table(),
-            shared.telemetry.clone(),
-            Arc::clone(&wiring.clock),
-            settings.gate.block_status,
-        );
+        let (gateway, gate) = crew.follow(settings, &wiring.clock)?;
         let workers = (0..count).map(|number| crew.hire(number, &advertise)).collect::<Result<_, _>>()?;
         let health = shared.health.clone();
         let caught_up = move |partition| health.has_caught_up(partition);
@@ -341,6 +329,20 @@ struct Crew {
 }
 
 impl Crew {
+    /// What follows the decisions, and what answers checks from them.
+    fn follow(&self, settings: &Settings, clock: &Arc<dyn Clock>) -> Result<(Gateway, Gate), AppError> {
+        let source = Source {
+            kafka: self.kafka.clone(),
+            registry: self.registry.clone(),
+            clock: Arc::clone(clock),
+            telemetry: self.shared.telemetry.clone(),
+        };
+        let gateway = Gateway::start(source, settings.gate.rules)?;
+        let telemetry = self.shared.telemetry.clone();
+        let gate = Gate::new(gateway.table(), telemetry, Arc::clone(clock), settings.gate.block_status);
+        Ok((gateway, gate))
+    }
+
     /// Makes worker `number` and lets it run in a thread of its own.
     fn hire(&self, number: usize, advertise: &str) -> Result<JoinHandle<Result<(), WorkerError>>, AppError> {
         let client_id = format!("{advertise}/{}/{number}", nonce());
