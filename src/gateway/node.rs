@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-
 use super::held::{Held, Read};
 use crate::domain::decision::Action;
 use crate::domain::dimension::Dimension;
@@ -141,19 +139,41 @@ struct Entry {
     node: Node,
 }
 
-/// A part of the table: some tens of nodes at a million scopes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Shard(HashTable<Entry>);
+const _: () = assert!(size_of::<Option<Entry>>() == 64, "an entry and its place fill a cache line");
 
-/// The half of a hash that finds it in its shard; the other half finds the shard.
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-const fn place(hash: u128) -> u64 {
-    hash as u64
-}
+/// A part of the table: some hundred nodes at a million scopes, each where its hash says or in the next free place. A
+/// power of two of places, at most two thirds of them taken; what a hash table keeps beside its entries would be
+/// another read of memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shard(Box<[Option<Entry>]>);
 
 impl Shard {
+    /// With these entries, each of another hash.
+    fn of(entries: Vec<Entry>) -> Self {
+        let places = if entries.is_empty() { 0 } else { (entries.len() * 3 / 2 + 1).next_power_of_two() };
+        let mut shard = Self(vec![None; places].into_boxed_slice());
+        for entry in entries {
+            if let Some(at) = shard.place_of(entry.hash) {
+                shard.0[at] = Some(entry);
+            }
+        }
+        shard
+    }
+
+    /// Where the node of a hash stands, else where it would; `None` when there is no place at all.
+    fn place_of(&self, hash: u128) -> Option<usize> {
+        let mask = self.0.len().checked_sub(1)?;
+        // The lower half; the upper one has found the shard.
+        let mut at = hash as usize & mask;
+        // Ends at a free place: a third of them is.
+        while self.0[at].as_ref().is_some_and(|entry| entry.hash != hash) {
+            at = (at + 1) & mask;
+        }
+        Some(at)
+    }
+
     fn get(&self, hash: u128) -> Option<&Node> {
-        self.0.find(place(hash), |entry| entry.hash == hash).map(|entry| &entry.node)
+        self.0[self.place_of(hash)?].as_ref().map(|entry| &entry.node)
     }
 
     pub(super) fn org(&self, hash: u128) -> Option<&Org> {
@@ -173,20 +193,22 @@ impl Shard {
 
     /// Puts a node in the place of what stands there; `None` takes it out.
     pub(super) fn put(&mut self, hash: u128, node: Option<Node>) {
-        let found = self.0.find_entry(place(hash), |entry| entry.hash == hash);
+        let found = self.place_of(hash).filter(|at| self.0[*at].is_some());
         match (found, node) {
-            (Ok(mut found), Some(node)) => found.get_mut().node = node,
-            (Ok(found), None) => drop(found.remove()),
-            (Err(_), None) => {}
-            (Err(_), Some(node)) => {
-                self.0.insert_unique(place(hash), Entry { hash, node }, |entry| place(entry.hash));
+            (Some(at), Some(node)) => self.0[at] = Some(Entry { hash, node }),
+            (None, None) => {}
+            // Others may stand where they do because of the one that goes, and there may be no room for one more.
+            (_, node) => {
+                let all = std::mem::take(&mut self.0).into_vec().into_iter().flatten();
+                let others = all.filter(|entry| entry.hash != hash);
+                *self = Self::of(others.chain(node.map(|node| Entry { hash, node })).collect());
             }
         }
     }
 
     /// Every decision.
     pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
-        self.0.iter().flat_map(|entry| {
+        self.0.iter().flatten().flat_map(|entry| {
             let (own, budgets, values) = match &entry.node {
                 Node::Org(org) => (org.own.as_ref(), org.budgets.as_deref(), &[][..]),
                 Node::Value(slots) => (None, None, slots.all()),
