@@ -10,7 +10,7 @@ help:
 	@echo 'make demo                 set up what is missing, build, and watch usage flow (tallyman dev)'
 	@echo 'make test [FILTER=name]   set up what is missing and run the tests, also those on a real Kafka'
 	@echo '                          FILTER=exact: sums, kills, rebuild (TALLYMAN_E2E_EVENTS=1000000 for more);'
-	@echo '                          FILTER=bad_records, group, operations, registry, rollover: the others on a real Kafka'
+	@echo '                          FILTER=bad_records, gateway, group, operations, registry, rollover: the others on a real Kafka'
 	@echo 'make lint                 formatting and clippy'
 	@echo 'make setup                only set up what is missing, for all of these'
 

@@ -33,6 +33,11 @@ have_libclang() {
         /usr/local/opt/llvm/lib/clang/*/include/stddef.h /opt/homebrew/opt/llvm/lib/clang/*/include/stddef.h
 }
 
+# nginx stands where only root's path leads.
+have_nginx() { have nginx || found /usr/sbin/nginx /usr/local/sbin/nginx; }
+
+have_venv() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
+
 have_library() { have pkg-config && pkg-config --exists "$1"; }
 
 have_java() {
@@ -71,6 +76,9 @@ check() {
     [ "$what" = test ] || return 0
     need "Java 17 or later" default-jre-headless java-21-openjdk-headless "the real Kafka of the tests" have_java
     need "Maven" maven maven "fetching that Kafka" have mvn
+    need "nginx" nginx nginx "a gateway of the tests" have_nginx
+    need "promtool" prometheus golang-github-prometheus "the format of /metrics" have promtool
+    need "Python 3 with venv" python3-venv python3 "a gateway of the tests" have_venv
 }
 
 give_up() {
@@ -89,6 +97,15 @@ install() {
     fi
     echo "Installing:$packages" >&2
     log=$(mktemp)
+    # Only the programs are wanted: no package's service (nginx, prometheus) is started, now or at the next boot.
+    policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then
+        policy=
+    else
+        trap '$as_root rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+        $as_root chmod 755 "$policy"
+    fi
     # shellcheck disable=SC2086 # both are lists of words
     if ! { $as_root apt-get update -qq &&
         $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages; } \
@@ -98,6 +115,15 @@ install() {
         give_up "apt-get failed (above)"
     fi
     rm -f "$log"
+    if [ -n "$policy" ]; then
+        $as_root rm -f "$policy"
+        trap - EXIT
+    fi
+    for service in nginx prometheus; do
+        case " $packages " in
+        *" $service "*) ! have systemctl || $as_root systemctl disable --quiet "$service" 2>/dev/null || true ;;
+        esac
+    done
 }
 
 check
@@ -130,6 +156,10 @@ case $rust in
     ;;
 esac
 
+if [ "$what" = test ] && ! python=$("$root/tests/support/fetch-python.sh"); then
+    echo "The Python packages of the tests could not be fetched (above)." >&2
+    exit 2
+fi
 if [ "$what" = test ] && ! servers=$("$root/tests/support/fetch-servers.sh"); then
     echo "The servers of the tests could not be fetched (above)." >&2
     exit 2

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod codec;
 pub mod config;
 pub mod domain;
+pub mod gateway;
 pub mod http;
 pub mod kafka;
 pub mod processor;

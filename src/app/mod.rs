@@ -14,7 +14,8 @@ use crate::clock::Clock;
 use crate::codec::{Decoder, Encoder, SchemaRegistry};
 use crate::config::{self, ConfigError, Settings};
 use crate::domain::terms::DefaultTerms;
-use crate::http::{self, ApiState, HttpError};
+use crate::gateway::{Gateway, GatewayError, Source};
+use crate::http::{self, ApiState, Gate, HttpError};
 use crate::kafka::{self, KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper};
 use crate::processor::settings::{AdoptFrom, TaskSettings, WorkerSettings};
 use crate::processor::worker::{Shared, Worker, WorkerError};
@@ -24,6 +25,7 @@ use crate::store::{FoldSettings, Shelf, Store, StoreError, StoreMemory};
 use crate::telemetry::{Health, Telemetry};
 
 pub mod dev;
+pub mod gate;
 pub mod run;
 
 /// Records of one batch.
@@ -58,7 +60,9 @@ pub enum AppError {
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The HTTP address.
-    #[error("cannot listen on {address}: {source}; set http.listen to a free address (port 0 picks one)")]
+    #[error(
+        "cannot listen on {address}: {source}; set http.listen (gate.listen) to a free address (port 0 picks one)"
+    )]
     Listen {
         /// The address as set.
         address: SocketAddr,
@@ -71,6 +75,9 @@ pub enum AppError {
     /// A worker ended.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    /// What follows the decisions.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
     /// A worker did not end in time.
     #[error("a worker did not drain within 10 s; what it had not persisted is replayed at the next start")]
     Drain,
@@ -101,6 +108,7 @@ pub struct App {
     telemetry: Telemetry,
     health: Health,
     query: Query,
+    _gateway: Gateway,
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
     runtime: tokio::runtime::Runtime,
     http: tokio::task::JoinHandle<Result<(), HttpError>>,
@@ -190,11 +198,12 @@ impl App {
             encoding: settings.output_encoding,
             shared: shared.clone(),
         };
+        let (gateway, gate) = crew.follow(settings, &wiring.clock)?;
         let workers = (0..count).map(|number| crew.hire(number, &advertise)).collect::<Result<_, _>>()?;
         let health = shared.health.clone();
         let caught_up = move |partition| health.has_caught_up(partition);
         let query = Query::new(shared.shelf, partitions, default_terms, wiring.clock, caught_up);
-        let state = ApiState::new(query.clone(), shared.telemetry.clone(), shared.health.clone());
+        let state = ApiState::new(query.clone(), shared.telemetry.clone(), shared.health.clone()).with_gate(gate);
         let (http_stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let http = runtime.spawn(http::serve(listener, state, async move {
             // An error is the sender's end, which is a reason to stop too.
@@ -207,6 +216,7 @@ impl App {
             telemetry: shared.telemetry,
             health: shared.health,
             query,
+            _gateway: gateway,
             workers,
             runtime,
             http,
@@ -319,6 +329,20 @@ struct Crew {
 }
 
 impl Crew {
+    /// What follows the decisions, and what answers checks from them.
+    fn follow(&self, settings: &Settings, clock: &Arc<dyn Clock>) -> Result<(Gateway, Gate), AppError> {
+        let source = Source {
+            kafka: self.kafka.clone(),
+            registry: self.registry.clone(),
+            clock: Arc::clone(clock),
+            telemetry: self.shared.telemetry.clone(),
+        };
+        let gateway = Gateway::start(source, settings.gate.rules)?;
+        let telemetry = self.shared.telemetry.clone();
+        let gate = Gate::new(gateway.table(), telemetry, Arc::clone(clock), settings.gate.block_status);
+        Ok((gateway, gate))
+    }
+
     /// Makes worker `number` and lets it run in a thread of its own.
     fn hire(&self, number: usize, advertise: &str) -> Result<JoinHandle<Result<(), WorkerError>>, AppError> {
         let client_id = format!("{advertise}/{}/{number}", nonce());

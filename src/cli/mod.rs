@@ -6,6 +6,7 @@
 mod catalogue;
 mod check_config;
 pub mod dev;
+pub mod gate;
 pub mod generator;
 mod policy;
 mod produce;
@@ -42,6 +43,8 @@ enum Command {
     Run(run::RunArgs),
     /// Watch it work: an embedded broker, sample organisations and live traffic, nothing to install
     Dev(dev::DevArgs),
+    /// Answer a gateway's checks from the decisions: nginx auth_request, Envoy ext_authz
+    Gate(gate::GateArgs),
     /// Make the topics
     #[command(subcommand)]
     Topics(topics::TopicsCommand),
@@ -70,6 +73,8 @@ pub struct Instance<E> {
     pub run: fn(&Settings, &run::RunArgs) -> Result<(), E>,
     /// `tallyman dev`.
     pub dev: fn(&Settings, &dev::DevArgs) -> Result<(), E>,
+    /// `tallyman gate`.
+    pub gate: fn(&Settings, &gate::GateArgs) -> Result<(), E>,
 }
 
 /// Reads the process's arguments, does what they say and tells how it went.
@@ -96,6 +101,7 @@ fn done<E: std::error::Error + Send + Sync + 'static>(cli: Cli, instance: &Insta
             Ok((instance.run)(&settings, &args)?)
         }
         Command::Dev(args) => Ok((instance.dev)(&settings, &args)?),
+        Command::Gate(args) => Ok((instance.gate)(&settings, &args)?),
         Command::Topics(command) => topics::run(&settings, command, out),
         Command::Policy(command) => policy::run(&settings, &command, out),
         Command::Produce(args) => produce::run(&settings, &args, out),
@@ -105,12 +111,12 @@ fn done<E: std::error::Error + Send + Sync + 'static>(cli: Cli, instance: &Insta
     }
 }
 
-/// `run` tells what it does, and so does `dev` where a level was asked for: else its own words shall not drown. From the
+/// `run` and `gate` tell what they do, and so does `dev` where a level was asked for: else its own words shall not drown. From the
 /// other commands a person hears what went wrong.
 fn log_level<'a>(command: &Command, settings: &'a Settings) -> &'a str {
     let asked = |setting: &Effective| setting.key == "log.level" && setting.origin != Origin::Default;
     match command {
-        Command::Run(_) => &settings.log.level,
+        Command::Run(_) | Command::Gate(_) => &settings.log.level,
         Command::Dev(_) if settings.effective.iter().any(asked) => &settings.log.level,
         _ => "warn",
     }

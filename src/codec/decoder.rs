@@ -2,16 +2,16 @@
 //! bounds checked. A record's own fault is a [`DecodeError::Reject`]; a registry that does not answer is
 //! [`DecodeError::Unavailable`], which is never the record's fault: the caller asks again later (Law 7).
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use hashbrown::HashMap;
 
 use super::avro::{Positional, read_fields};
 use super::avro_plan::{Plan, compile};
 use super::json::{self, Object};
-use super::outputs::{read_decision, read_heartbeat};
+use super::outputs::{DecisionNotice, read_decision, read_heartbeat, read_notice};
 use super::reader::Fault;
-use super::schemas::{RecordType, RegistryError, SchemaRegistry, known};
+use super::schemas::{RecordType, RegistryError, SchemaRegistry, current, known};
 use super::slots::Slots;
 use super::{events, terms};
 use crate::domain::decision::{Heartbeat, LimitDecision};
@@ -137,6 +137,14 @@ impl Decoder {
         Ok(read_decision(&mut self.only(RecordType::LimitDecision, bytes)?)?)
     }
 
+    /// What a gateway needs of a decision, also of one that holds words of a later version.
+    ///
+    /// # Errors
+    /// See [`DecodeError`].
+    pub fn notice(&mut self, bytes: &[u8]) -> Result<DecisionNotice, DecodeError> {
+        Ok(read_notice(&mut self.only(RecordType::LimitDecision, bytes)?)?)
+    }
+
     /// Decodes a heartbeat as it was published.
     ///
     /// # Errors
@@ -240,6 +248,17 @@ impl Decoder {
         self.by_id.insert(id, learned.clone());
         Ok(learned?)
     }
+}
+
+/// A decision out of what [`super::pack_decision`] made of it; `None` when it did not.
+#[must_use]
+pub fn unpack_decision(packed: &[u8]) -> Option<LimitDecision> {
+    static PLAN: LazyLock<Plan> = LazyLock::new(|| {
+        compile(&current(RecordType::LimitDecision).schema).expect("a test compiles each known schema")
+    });
+    let mut slots = Slots::new(RecordType::LimitDecision.fields());
+    read_fields(&PLAN, packed, &mut slots).ok()?;
+    read_decision(&mut slots).ok()
 }
 
 #[cold]

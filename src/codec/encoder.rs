@@ -136,6 +136,23 @@ pub fn decision_json(decision: &LimitDecision) -> serde_json::Value {
     as_json(decision)
 }
 
+/// A decision's JSON value as it is published.
+#[must_use]
+pub fn decision_bytes(decision: &LimitDecision) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    decision.encode(ValueEncoding::Json, &mut out);
+    out
+}
+
+/// A decision in as few bytes as hold it whole, for memory and never for a topic: they name no schema. Back:
+/// [`super::unpack_decision`].
+#[must_use]
+pub fn pack_decision(decision: &LimitDecision) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    decision.write(&mut AvroWriter(&mut out));
+    out
+}
+
 fn as_json(record: &impl Encode) -> serde_json::Value {
     let mut out = Vec::new();
     record.encode(ValueEncoding::Json, &mut out);

@@ -25,8 +25,10 @@ mod terms;
 pub mod terms_document;
 mod writer;
 
-pub use decoder::{DecodeError, Decoder};
+pub use decoder::{DecodeError, Decoder, unpack_decision};
 pub use encoder::{
-    Encoder, OutputEncoding, ValueEncoding, decision_json, encode_event, encode_terms, encode_usage, terms_json,
+    Encoder, OutputEncoding, ValueEncoding, decision_bytes, decision_json, encode_event, encode_terms,
+    encode_usage, pack_decision, terms_json,
 };
+pub use outputs::DecisionNotice;
 pub use schemas::{RecordType, RegistryError, SchemaRegistry};

@@ -13,6 +13,7 @@ use crate::domain::decision::{Action, Cause, DecisionReason, Figures, Heartbeat,
 use crate::domain::dimension::Dimension;
 use crate::domain::purchase::PurchaseRequested;
 use crate::domain::scope::{BudgetScope, Scope};
+use crate::domain::time::Timestamp;
 
 /// What we wrote ourselves is read whatever its length.
 const ANY_LENGTH: usize = usize::MAX;
@@ -110,11 +111,49 @@ pub(crate) fn read_decision(slots: &mut Slots<'_>) -> Read<LimitDecision> {
     Ok(LimitDecision { scope, level, figures, version, decided_at, cause })
 }
 
+/// What a gateway needs of a decision, whatever words of a later version it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecisionNotice {
+    /// The action's name.
+    pub action: String,
+    /// The reason's name.
+    pub reason: String,
+    /// Credits left; `None` when unlimited.
+    pub remaining: Option<CreditSum>,
+    /// End of the period.
+    pub period_end: Timestamp,
+    /// Greater with each decision of the key.
+    pub version: i64,
+}
+
+/// Reads a `LimitDecision` without minding which dimension, period, action or reason it names.
+pub(crate) fn read_notice(slots: &mut Slots<'_>) -> Read<DecisionNotice> {
+    slots.text(ANY_LENGTH)?;
+    // dimension, value, budget_id, budget_name, period
+    for _ in 0..5 {
+        slots.opt_text(ANY_LENGTH)?;
+    }
+    let action = slots.text(ANY_LENGTH)?.into_owned();
+    let reason = slots.text(ANY_LENGTH)?.into_owned();
+    slots.int(i32::MIN, i32::MAX)?;
+    // used, allowance, extra
+    for _ in 0..3 {
+        slots.opt_decimal(CREDIT_SCALE)?;
+    }
+    let remaining = slots.opt_decimal(CREDIT_SCALE)?.map(CreditSum);
+    slots.decimal(CREDIT_SCALE)?;
+    slots.any_time()?;
+    let period_end = slots.any_time()?;
+    slots.any_time()?;
+    Ok(DecisionNotice { action, reason, remaining, period_end, version: slots.long(i64::MIN, i64::MAX)? })
+}
+
 /// Writes a `Heartbeat`.
 pub(crate) fn write_heartbeat<W: FieldWriter>(heartbeat: &Heartbeat, writer: &mut W) {
     writer.int(heartbeat.partition);
     writer.time(heartbeat.at);
-    writer.time(heartbeat.log_time);
+    // Before a partition's first record it is the beginning of time, which few languages can tell.
+    writer.time(heartbeat.log_time.max(Timestamp::default()));
 }
 
 /// Reads a `Heartbeat`.

@@ -21,6 +21,7 @@ pub use units::duration;
 use crate::codec::OutputEncoding;
 use crate::domain::terms::DefaultTerms;
 use crate::domain::view::View;
+use crate::gateway::table::Rules;
 use crate::kafka::KafkaSettings;
 use crate::telemetry::log::LogFormat;
 
@@ -101,6 +102,17 @@ pub struct Http {
     pub advertise: Option<String>,
 }
 
+/// `[gate]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Where `tallyman gate` listens; loopback. Port 0 picks one.
+    pub listen: SocketAddr,
+    /// What decisions do not settle.
+    pub rules: Rules,
+    /// The status of a block: 403, 402 or 429.
+    pub block_status: u16,
+}
+
 /// `[time]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeBounds {
@@ -147,6 +159,8 @@ pub struct Settings {
     pub memory_limit_bytes: u64,
     /// The HTTP interface.
     pub http: Http,
+    /// What checks are answered with.
+    pub gate: Gate,
     /// What an org without a policy gets, see [`Settings::default_terms`].
     pub limits_default: Option<DefaultTerms>,
     /// For how long of log time an id is remembered.

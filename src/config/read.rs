@@ -7,11 +7,13 @@ use std::path::PathBuf;
 
 use super::reader::Reader;
 use super::units::{Parsed, duration, number, one_of, size, switch, text};
-use super::{ConfigError, Http, Log, Origin, Registry, Settings, Store, TimeBounds, is_secret, limits};
+use super::{ConfigError, Gate, Http, Log, Origin, Registry, Settings, Store, TimeBounds, is_secret, limits};
 use crate::codec::OutputEncoding;
+use crate::domain::decision::Action;
 use crate::domain::dimension::Dimension;
 use crate::domain::time::BucketSize;
 use crate::domain::view::{self, View};
+use crate::gateway::table::{Rules, WhenStale};
 use crate::kafka::{KafkaSettings, Topics};
 use crate::telemetry::log::{self, LogFormat};
 
@@ -40,6 +42,7 @@ pub(super) fn settings(mut reader: Reader) -> Result<Settings, ConfigError> {
             listen: r.get("http.listen", "127.0.0.1:8080", loopback),
             advertise: r.optional("http.advertise", host_and_port),
         },
+        gate: gate(r),
         limits_default: limits::read(r),
         dedupe_window: r.get("dedupe.window", "24h", duration),
         time: TimeBounds {
@@ -168,6 +171,21 @@ fn declared(r: &mut Reader, key: &str) -> Vec<View> {
         return Vec::new();
     };
     buckets.into_iter().map(|bucket| View::new(&name, &dimensions, bucket)).collect()
+}
+
+fn gate(r: &mut Reader) -> Gate {
+    let actions = [("allow", Action::Allow), ("block", Action::Block)];
+    let stale = [("keep", WhenStale::Keep), ("allow", WhenStale::Allow), ("block", WhenStale::Block)];
+    let statuses = [("403", 403), ("402", 402), ("429", 429)];
+    Gate {
+        listen: r.get("gate.listen", "127.0.0.1:8090", loopback),
+        rules: Rules {
+            unknown: r.get("gate.unknown", "allow", one_of(&actions)),
+            stale: r.get("gate.stale", "keep", one_of(&stale)),
+            stale_after: r.get("gate.stale_after", "60s", duration),
+        },
+        block_status: r.get("gate.block_status", "403", one_of(&statuses)),
+    }
 }
 
 fn log_settings(r: &mut Reader) -> Log {

@@ -5,10 +5,12 @@
 //! loopback, so that no web page can read it through a name of its own (DNS rebinding). Store reads run beside the
 //! async threads and a bounded number at once (Law 6).
 //!
-//! The way of a request: `guard` (Host, deadline, metrics) -> `probes`, `orgs` or `usage` -> `ask` -> `query/`.
+//! The way of a request: `guard` (Host, deadline, metrics) -> `probes`, `check`, `orgs` or `usage` -> `ask` -> `query/`.
 //! Errors: `problem`.
 
+mod check;
 mod dto;
+mod gate;
 mod guard;
 mod object;
 mod orgs;
@@ -25,12 +27,14 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{any, get};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::query::{Query, QueryError};
 use crate::telemetry::{Health, Telemetry};
+pub use check::Gate;
+pub use gate::{CONNECTIONS_MAX, serve_gate};
 pub use problem::Problem;
 
 /// Questions that read stores at the same time; more wait for their turn until their deadline.
@@ -61,13 +65,21 @@ pub struct ApiState {
     telemetry: Telemetry,
     health: Health,
     questions: Arc<Semaphore>,
+    gate: Option<Gate>,
 }
 
 impl ApiState {
     /// Over these questions, metrics and health.
     #[must_use]
     pub fn new(query: Query, telemetry: Telemetry, health: Health) -> Self {
-        Self { query: Arc::new(query), telemetry, health, questions: Arc::new(Semaphore::new(QUESTIONS_MAX)) }
+        let questions = Arc::new(Semaphore::new(QUESTIONS_MAX));
+        Self { query: Arc::new(query), telemetry, health, questions, gate: None }
+    }
+
+    /// The same, answering checks too.
+    #[must_use]
+    pub fn with_gate(self, gate: Gate) -> Self {
+        Self { gate: Some(gate), ..self }
     }
 
     /// Asks the stores, beside the async threads and a bounded number at once.
@@ -142,6 +154,9 @@ fn router(state: ApiState) -> Router {
         .route("/v1/orgs/{org}/usage", get(usage::usage))
         .route("/v1/orgs/{org}/decisions", get(orgs::decisions))
         .route("/v1/orgs/{org}/policy", get(orgs::policy))
+        .route("/v1/check", any(check::check))
+        .route("/v1/check/", any(check::check))
+        .route("/v1/check/{*path}", any(check::check))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "nothing is at this path; / names what there is"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path is read only: GET it")

@@ -29,6 +29,9 @@ pub async fn readyz(State(state): State<ApiState>) -> Response {
 
 /// Every metric in Prometheus' text format.
 pub async fn metrics(State(state): State<ApiState>) -> Response {
+    if let Some(gate) = &state.gate {
+        state.telemetry.gate_heartbeat_age(gate.table.heartbeat_age_seconds());
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.render())
         .into_response()
 }

@@ -13,7 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use crate::processor::ports::{LogRange, Rebalance};
 
@@ -177,7 +177,12 @@ static TOLD: Mutex<BTreeMap<i32, Instant>> = Mutex::new(BTreeMap::new());
 /// An error of a client as a whole: it mends itself. While brokers are away each client has hundreds a second, so each
 /// kind is told once in a while.
 pub(super) fn client_error(error: &KafkaError, reason: &str) {
-    let kind = error.rdkafka_error_code().map_or(0, |code| code as i32);
+    let code = error.rdkafka_error_code();
+    if code == Some(RDKafkaErrorCode::PartitionEOF) {
+        // No error: a follower that polls has come to an end.
+        return;
+    }
+    let kind = code.map_or(0, |code| code as i32);
     let mut told = locked(&TOLD);
     if told.get(&kind).is_none_or(|at| at.elapsed() >= TOLD_AGAIN) {
         told.insert(kind, Instant::now());

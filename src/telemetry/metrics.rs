@@ -134,6 +134,12 @@ families! {
     assigned: IntGauge = IntGauge::new("tallyman_assigned_partitions", "Partitions owned now.");
     restore: Histogram =
         histogram("tallyman_restore_duration_seconds", "From a partition's assignment to live.", LONG_SECONDS);
+    gate_checks: IntCounterVec = counters("tallyman_gate_checks_total", "Checks by verdict.", &["action", "reason"]);
+    gate_heartbeat_age: GaugeVec = floats(
+        "tallyman_gate_heartbeat_age_seconds",
+        "Age of the oldest partition's heartbeat, infinite before the first.",
+        &[],
+    );
     http: HistogramVec = histograms(
         "tallyman_http_request_duration_seconds",
         "HTTP requests.",

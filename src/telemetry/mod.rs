@@ -354,6 +354,39 @@ impl Telemetry {
         }
     }
 
+    // What a gateway meets.
+
+    /// A check was answered; a reason that this version does not know counts under [`OTHER`].
+    pub fn gate_check(&self, action: Action, reason: &str) {
+        let known = DecisionReason::from_name(reason).is_some() || matches!(reason, "UNKNOWN" | "STALE");
+        let reason = if known { reason } else { OTHER };
+        self.metrics().gate_checks.with_label_values(&[action.name(), reason]).inc();
+    }
+
+    /// How old the oldest partition's heartbeat is.
+    pub fn gate_heartbeat_age(&self, seconds: f64) {
+        self.metrics().gate_heartbeat_age.with_label_values::<&str>(&[]).set(seconds);
+    }
+
+    /// The decisions have been read to their end: so many scopes.
+    pub fn gate_ready(&self, scopes: usize, took: Duration) {
+        tracing::info!(scopes, seconds = took.as_secs_f64(), "the gateway has read all decisions");
+    }
+
+    /// The decisions cannot be followed now; what is known holds, and it is tried again. At most one line in 10 s.
+    pub fn gate_lost(&self, message: &str) {
+        if let Some(count) = self.told("gate_lost", 1) {
+            tracing::warn!(count, message, "the gateway cannot follow the decisions; it tries again");
+        }
+    }
+
+    /// A decision cannot be read. At most one line in 10 s.
+    pub fn gate_unreadable(&self, message: &str) {
+        if let Some(count) = self.told("gate_unreadable", 1) {
+            tracing::warn!(count, message, "the gateway met decisions that it cannot read");
+        }
+    }
+
     /// An HTTP request was answered. `route` is the matched pattern, never the path itself.
     pub fn http(&self, method: &str, route: &str, status: u16, took: Duration) {
         let status = status.to_string();

@@ -28,6 +28,9 @@ fn every_metric_has_the_name_and_labels_of_the_contract() {
     telemetry.store(3, 120, 2_500_000);
     telemetry.store(3, 130, 500_000);
     telemetry.registry_error("down");
+    telemetry.gate_check(Action::Block, "BUDGET_SPENT");
+    telemetry.gate_check(Action::Allow, "FULL_MOON");
+    telemetry.gate_heartbeat_age(2.5);
     telemetry.http("GET", "/livez", 200, Duration::from_millis(2));
     let text = telemetry.render();
     for (series, value) in [
@@ -57,6 +60,9 @@ fn every_metric_has_the_name_and_labels_of_the_contract() {
         ("tallyman_store_flush_duration_seconds_count", "0"),
         ("tallyman_restore_duration_seconds_count", "0"),
         ("tallyman_http_request_duration_seconds_count{method=\"GET\",route=\"/livez\",status=\"200\"}", "1"),
+        ("tallyman_gate_checks_total{action=\"BLOCK\",reason=\"BUDGET_SPENT\"}", "1"),
+        ("tallyman_gate_checks_total{action=\"ALLOW\",reason=\"__other__\"}", "1"),
+        ("tallyman_gate_heartbeat_age_seconds", "2.5"),
         ("tallyman_build_info{version=\"0.1.0\"}", "1"),
     ] {
         assert_eq!(line(&text, series), Some(value), "{series} in\n{text}");

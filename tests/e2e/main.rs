@@ -9,6 +9,7 @@ mod servers;
 mod audit;
 mod bad_records;
 mod exact;
+mod gateway;
 mod group;
 mod operations;
 mod registry;

@@ -100,6 +100,7 @@ impl Site {
         set("store.dir", text(&dir.path().join("data").display().to_string()));
         set("memory.limit", text("256MiB"));
         set("http.listen", text("127.0.0.1:0"));
+        set("gate.listen", text("127.0.0.1:0"));
         set("limits.default", text("allow"));
         set("log.format", text("text"));
         for (key, value) in more {
@@ -164,8 +165,17 @@ impl Site {
 
     /// As [`Site::run`], with further arguments.
     pub fn run_with(&self, args: &[&str]) -> Instance {
-        let _ = fs::remove_file(self.path("run.log"));
-        let mut running = self.start(&[&["run"], args].concat());
+        self.serve(&[&["run"], args].concat())
+    }
+
+    /// Starts `tallyman gate` and waits until it answers HTTP.
+    pub fn gate(&self) -> Instance {
+        self.serve(&["gate"])
+    }
+
+    fn serve(&self, args: &[&str]) -> Instance {
+        let _ = fs::remove_file(self.path(&format!("{}.log", args[0])));
+        let mut running = self.start(args);
         let url = wait_for("an instance that answers HTTP", PATIENCE, || {
             running.assert_runs();
             let log = fs::read_to_string(&running.log).unwrap_or_default();
@@ -346,6 +356,13 @@ impl Metrics {
     /// One sample, named with its labels; 0 where there is none.
     pub fn get(&self, sample: &str) -> f64 {
         self.0.get(sample).copied().unwrap_or_default()
+    }
+
+    /// The sum over all samples of that name whose labels hold this value.
+    pub fn sum_of(&self, name: &str, value: &str) -> f64 {
+        let of =
+            |sample: &&String| sample.split('{').next() == Some(name) && sample.contains(&format!("\"{value}\""));
+        self.0.iter().filter(|(sample, _)| of(sample)).map(|(_, value)| value).sum()
     }
 
     /// The sum over all labels.

@@ -1,0 +1,49 @@
+//! What `tallyman gate` does: follows the decisions and answers checks, until a signal ends it. It has no store, joins no
+//! group and writes nothing, so any number of them may run, one beside each gateway.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{AppError, registry_client};
+use crate::cli::gate::GateArgs;
+use crate::clock::SystemClock;
+use crate::config::Settings;
+use crate::gateway::{Gateway, Source};
+use crate::http::{self, Gate};
+use crate::telemetry::Telemetry;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the settings cannot be used or the address is taken. Kafka may be out of reach: it is tried again, and `/readyz`
+/// says so.
+pub fn gate(settings: &Settings, _args: &GateArgs) -> Result<(), AppError> {
+    let address = settings.gate.listen;
+    http::check_listen(address)?;
+    let (telemetry, clock) = (Telemetry::default(), Arc::new(SystemClock));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let listener =
+        runtime.block_on(TcpListener::bind(address)).map_err(|source| AppError::Listen { address, source })?;
+    let source = Source {
+        kafka: settings.kafka.clone(),
+        registry: registry_client(&settings.registry)?,
+        clock: clock.clone(),
+        telemetry: telemetry.clone(),
+    };
+    let gateway = Gateway::start(source, settings.gate.rules)?;
+    let gate = Gate::new(gateway.table(), telemetry.clone(), clock, settings.gate.block_status);
+    telemetry.started(&format!("http://{}", listener.local_addr()?));
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let asked = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            telemetry.stopping("finishing what is under way");
+        };
+        Ok(http::serve_gate(listener, gate, asked).await?)
+    })
+}
