@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage or config error. Answers go to standard output, all else to standard error.
 
+mod apply;
 mod catalogue;
 mod check_config;
 pub mod dev;
@@ -21,7 +22,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::codec::terms_document::DocumentError;
 use crate::config::{self, ConfigError, Effective, Origin, Settings};
 use crate::telemetry::log;
 
@@ -125,7 +125,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let wrong_usage = error.is::<ConfigError>()
         || error.is::<log::LogError>()
         || error.is::<Usage>()
-        || error.is::<DocumentError>();
+        || error.is::<apply::Refused>();
     match error.downcast_ref::<query::AskError>() {
         Some(error) => error.exit_code(),
         None if wrong_usage => 2,

@@ -4,12 +4,11 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::table::{Output, Table};
+use crate::codec::Fields;
 use crate::domain::id::is_id;
 
 /// Rows that are asked for at once.
@@ -185,36 +184,6 @@ fn told(body: &str) -> String {
     detail.unwrap_or(body).trim().to_owned()
 }
 
-/// A JSON object that keeps the order of its fields.
-#[derive(Debug, Default)]
-pub(super) struct Fields(Vec<(String, Value)>);
-
-impl Serialize for Fields {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
-    }
-}
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Fields;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(Fields(fields))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
 /// The answer of `/periods`, all of its pages in one.
 #[derive(Debug, Deserialize, Serialize)]
 struct PeriodsAnswer {
@@ -292,7 +261,7 @@ fn all_pages(api: &Api, args: &UsageArgs) -> Result<Usage, AskError> {
 }
 
 /// A value as a cell: texts without quotes, null empty.
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -300,7 +269,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn write_json(answer: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_json(answer: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, answer)?;
     writeln!(out)
 }

@@ -11,6 +11,7 @@ pub mod compatibility;
 pub mod decoder;
 pub mod encoder;
 mod events;
+mod fields;
 mod json;
 mod json_writer;
 mod outputs;
@@ -26,7 +27,6 @@ pub mod terms_document;
 mod writer;
 
 pub use decoder::{DecodeError, Decoder};
-pub use encoder::{
-    Encoder, OutputEncoding, ValueEncoding, decision_json, encode_event, encode_terms, encode_usage, terms_json,
-};
+pub use encoder::{Encoder, OutputEncoding, ValueEncoding, encode_event, encode_terms, encode_usage};
+pub use fields::{FieldChange, Fields, decision_fields, differences, terms_fields};
 pub use schemas::{RecordType, RegistryError, SchemaRegistry};

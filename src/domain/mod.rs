@@ -29,6 +29,7 @@ pub mod summary;
 pub mod tally;
 pub mod terms;
 pub mod terms_book;
+pub mod terms_change;
 pub mod time;
 pub mod view;
 pub mod walk;

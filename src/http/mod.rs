@@ -5,7 +5,7 @@
 //! loopback, so that no web page can read it through a name of its own (DNS rebinding). Store reads run beside the
 //! async threads and a bounded number at once (Law 6).
 //!
-//! The way of a request: `guard` (Host, deadline, metrics) -> `probes`, `orgs` or `usage` -> `ask` -> `query/`.
+//! The way of a request: `guard` (Host, deadline, metrics) -> `probes`, `orgs`, `terms` or `usage` -> `ask` -> `query/`.
 //! Errors: `problem`.
 
 mod dto;
@@ -14,6 +14,7 @@ mod object;
 mod orgs;
 mod probes;
 mod problem;
+mod terms;
 mod usage;
 
 use std::net::SocketAddr;
@@ -141,7 +142,11 @@ fn router(state: ApiState) -> Router {
         .route("/v1/orgs/{org}/periods", get(orgs::periods))
         .route("/v1/orgs/{org}/usage", get(usage::usage))
         .route("/v1/orgs/{org}/decisions", get(orgs::decisions))
-        .route("/v1/orgs/{org}/policy", get(orgs::policy))
+        .route("/v1/orgs/{org}/policy", get(terms::policy))
+        .route("/v1/orgs/{org}/policy/history", get(terms::history))
+        .route("/v1/orgs/{org}/budgets", get(terms::budgets))
+        .route("/v1/orgs/{org}/grants", get(terms::grants))
+        .route("/v1/orgs/{org}/labels", get(terms::labels))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "nothing is at this path; / names what there is"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path is read only: GET it")

@@ -21,7 +21,7 @@ mod source;
 pub use admin::{ClusterInfo, TopicOutcome, TopicProblem, TopicReport, check_topics, cluster_info, create_topics};
 pub use batch::Batch;
 pub use embedded::{Embedded, RETAINED_BYTES};
-pub use log_reader::{Drained, drain, follow, read_topic};
+pub use log_reader::{Drained, drain, follow, read_partitions, read_topic};
 pub use offsets::OffsetKeeper;
 pub use producer::{Producer, Sent};
 pub use rdkafka::consumer::ConsumerGroupMetadata as Membership;

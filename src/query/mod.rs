@@ -15,6 +15,7 @@ pub mod params;
 mod periods;
 pub mod plan;
 mod summary;
+mod terms;
 mod usage;
 
 use std::ops::ControlFlow;
@@ -25,7 +26,10 @@ pub use grid::ROWS_MAX;
 pub use measure::{Measure, Value};
 pub use periods::{PeriodEntry, PeriodPage};
 pub use summary::SummaryAnswer;
+pub use terms::TermsAnswer;
 pub use usage::{UsageAnswer, UsageRow};
+
+pub use crate::codec::{FieldChange, Fields, decision_fields, differences, terms_fields};
 
 use crate::clock::Clock;
 use crate::domain::decision::LimitDecision;
@@ -86,17 +90,6 @@ pub struct OrgPage {
     pub next_page_token: String,
     /// The partitions that were looked into.
     pub partitions: Vec<i32>,
-}
-
-/// An org's policies and which of them is in force.
-#[derive(Clone, Debug)]
-pub struct PolicyAnswer {
-    /// Every policy, with its offset.
-    pub history: PolicyHistory,
-    /// The instant for which `in_force` is told.
-    pub now: Timestamp,
-    /// How fresh the answer is.
-    pub standing: Standing,
 }
 
 /// An org's published decisions.
@@ -184,18 +177,6 @@ impl Query {
             moment.known(&snapshot, org)?;
         }
         Ok(DecisionsAnswer { decisions, standing: moment.standing(&snapshot)? })
-    }
-
-    /// An org's policies.
-    ///
-    /// # Errors
-    /// As [`Query::decisions`].
-    pub fn policy(&self, org: &str) -> Result<PolicyAnswer, QueryError> {
-        let (reader, moment) = self.open(org)?;
-        let snapshot = reader.snapshot();
-        moment.known(&snapshot, org)?;
-        let standing = moment.standing(&snapshot)?;
-        Ok(PolicyAnswer { history: snapshot.policies(org)?, now: moment.now, standing })
     }
 
     /// An org's usage, with the tag that names the answer's content. The rows are not read, and the answer is `None`,

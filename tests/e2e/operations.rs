@@ -189,6 +189,33 @@ fn policies_are_applied_and_asked_for_and_usage_comes_as_csv() {
     assert_eq!(told["thresholds"], serde_json::json!([50, 80]));
     assert_eq!(told["anchor_day"], 7);
 
+    // Applied again it writes nothing; another author's change stands in the history with what it changed.
+    let before = told;
+    site.apply(policy);
+    let raised = policy.replace("12.345678", "20")
+        + "updated_by: bob\n---\ntype: Budget\norg_id: org-0000\n\
+                 budget_id: b1\nname: all\nlimit: 7\nperiod: week\naction: WARN\n";
+    site.apply(&raised);
+    let history = ["policy", "history", "org-0000", "--url", &instance.url];
+    wait_until("the instance to take the terms", PATIENCE, || site.tell(&history).contains("b1"));
+    let told = site.tell(&[&history[..], &["--output", "json"]].concat());
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let changes = told["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 3, "{told}");
+    assert_eq!(
+        (&changes[0]["follows"], &changes[0]["updated_by"]),
+        (&serde_json::Value::Null, &before["updated_by"])
+    );
+    assert_eq!((&changes[1]["follows"], &changes[1]["updated_by"]), (&changes[0]["offset"], &"bob".into()));
+    let raise = serde_json::json!({"field": "base_allocation", "from": "12.345678", "to": "20.000000"});
+    assert!(changes[1]["changed"].as_array().unwrap().contains(&raise), "{told}");
+    assert_eq!((&changes[2]["type"], &changes[2]["id"]), (&"Budget".into(), &"b1".into()));
+    let table = site.tell(&history);
+    assert!(table.contains("base_allocation: 12.345678 -> 20.000000"), "{table}");
+    assert!(site.tell(&[&history[..], &["--output", "csv"]].concat()).starts_with("offset,type,id,effective_at,"));
+    let budgets = site.tell(&["policy", "get", "org-0000", "budgets", "--url", &instance.url]);
+    assert!(budgets.lines().any(|line| line.starts_with("in force") && line.contains("b1")), "{budgets}");
+
     let usage = ["query", "usage", "org-0000", "--url", &instance.url, "--group-by", "model", "--output", "csv"];
     let csv = site.tell(&usage);
     let mut rows = csv.lines();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tallyman::clock::ManualClock;
+use tallyman::codec::terms_document::{DocumentDefaults, parse};
 use tallyman::domain::credits::Credits;
 use tallyman::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
 use tallyman::domain::dimension::Dimension;
@@ -96,6 +97,46 @@ pub fn policy(offset: i64, plan: &str, effective_at: &str) -> (i64, OrgPolicy) {
     (offset, policy)
 }
 
+/// A budget and its change, a grant that has ended, and a label.
+fn other_terms() -> Vec<(i64, TermsRecord)> {
+    let text = "\
+type: Budget
+org_id: acme
+budget_id: b1
+name: Everyone
+limit: 5
+period: day
+action: WARN
+effective_at: 2026-01-01T00:00:00Z
+---
+type: Budget
+org_id: acme
+budget_id: b1
+name: Everyone
+limit: 9
+period: day
+action: WARN
+effective_at: 2026-03-01T00:00:00Z
+---
+type: CreditGrant
+org_id: acme
+grant_id: g1
+credits: 25
+kind: promo
+effective_at: 2026-01-01T00:00:00Z
+expires_at: 2026-02-01T10:30:00Z
+---
+type: Label
+org_id: acme
+dimension: user
+value: u1
+display_name: Ann
+";
+    let defaults = DocumentDefaults { effective_at: at("2026-01-01T00:00:00Z"), updated_by: "ann".to_owned() };
+    let documents = parse(text, &defaults).unwrap();
+    (6..).zip(documents.into_iter().map(|document| document.record)).collect()
+}
+
 pub fn decision() -> LimitDecision {
     LimitDecision {
         scope: Scope::org(ORG),
@@ -174,6 +215,9 @@ impl Fixture {
             {
                 batch.put_terms(offset, &TermsRecord::OrgPolicy(policy));
             }
+            for (offset, record) in other_terms() {
+                batch.put_terms(offset, &record);
+            }
             batch.put_level(&decision());
         }
         self.position += i64::try_from(events.len()).unwrap();
@@ -192,7 +236,7 @@ impl Fixture {
     fn meta(&self) -> TaskMeta {
         TaskMeta {
             position: self.position,
-            policies_position: 6,
+            policies_position: 10,
             origin: 0,
             since: None,
             log_time: at("2026-11-20T12:00:00Z"),
