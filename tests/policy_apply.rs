@@ -218,6 +218,6 @@ fn what_is_legal_and_perhaps_not_meant_is_noted() {
     for note in
         ["mean nothing while `limit_mode` is HARD", "`acmee` has no policy", "a `price` without a `currency`"]
     {
-        assert!(out.contains(&format!("{note}")), "{note}: {out}");
+        assert!(out.contains(note), "{note}: {out}");
     }
 }
