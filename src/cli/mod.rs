@@ -7,6 +7,7 @@ mod apply;
 mod catalogue;
 mod check_config;
 pub mod dev;
+mod explain;
 pub mod generator;
 mod policy;
 mod produce;
@@ -52,6 +53,8 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Ask a running instance about an organisation
     Query(query::QueryArgs),
+    /// Why an organisation is blocked or allowed, since when, and what would unblock it
+    Explain(explain::ExplainArgs),
     /// Show the settings in effect and where each came from
     CheckConfig(check_config::CheckConfigArgs),
     /// Delete stores, so that the next run folds the log anew
@@ -100,6 +103,7 @@ fn done<E: std::error::Error + Send + Sync + 'static>(cli: Cli, instance: &Insta
         Command::Policy(command) => policy::run(&settings, &command, out),
         Command::Produce(args) => produce::run(&settings, &args, out),
         Command::Query(args) => Ok(query::run(&args, &base_url(&settings), out)?),
+        Command::Explain(args) => explain::run(&settings, &args, out),
         Command::CheckConfig(args) => check_config::run(&settings, &args, out),
         Command::Rebuild(args) => rebuild::run(&settings, &args, out),
     }

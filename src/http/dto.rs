@@ -106,11 +106,11 @@ pub fn with_standing(mut body: Object, standing: &Standing) -> Object {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "small copies, and it maps over options")]
-fn text(value: impl ToString) -> Json {
+pub fn text(value: impl ToString) -> Json {
     Json::String(value.to_string())
 }
 
-fn credits(value: Option<CreditSum>) -> Json {
+pub fn credits(value: Option<CreditSum>) -> Json {
     value.map_or(Json::Null, text)
 }
 
@@ -118,7 +118,7 @@ fn percent(value: Option<i128>) -> Json {
     value.map_or(Json::Null, |value| text(format_decimal(value, PERCENT_SCALE)))
 }
 
-fn date(day: Day) -> Json {
+pub fn date(day: Day) -> Json {
     let mut instant = day.first_hour().start().to_string();
     instant.truncate(instant.find('T').unwrap_or(instant.len()));
     Json::String(instant)

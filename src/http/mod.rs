@@ -9,6 +9,7 @@
 //! Errors: `problem`.
 
 mod dto;
+mod explain;
 mod guard;
 mod object;
 mod orgs;
@@ -144,6 +145,7 @@ fn router(state: ApiState) -> Router {
         .route("/v1/orgs/{org}/decisions", get(orgs::decisions))
         .route("/v1/orgs/{org}/policy", get(terms::policy))
         .route("/v1/orgs/{org}/policy/history", get(terms::history))
+        .route("/v1/orgs/{org}/explain", get(explain::explain))
         .route("/v1/orgs/{org}/budgets", get(terms::budgets))
         .route("/v1/orgs/{org}/grants", get(terms::grants))
         .route("/v1/orgs/{org}/labels", get(terms::labels))

@@ -7,6 +7,7 @@
 
 pub mod bucket;
 mod error;
+mod explain;
 mod grid;
 mod measure;
 mod overage;
@@ -22,6 +23,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use error::QueryError;
+pub use explain::{ExplainParams, ExplainedDay, Explanation};
 pub use grid::ROWS_MAX;
 pub use measure::{Measure, Value};
 pub use periods::{PeriodEntry, PeriodPage};
@@ -109,6 +111,22 @@ pub struct Query {
     default: Arc<DefaultTerms>,
     clock: Arc<dyn Clock>,
     caught_up: Arc<dyn Fn(i32) -> bool + Send + Sync>,
+    topics: Arc<TopicNames>,
+}
+
+/// What the topics of records are called, where an answer names one.
+#[derive(Clone, Debug)]
+pub struct TopicNames {
+    /// The usage topic.
+    pub usage: String,
+    /// The policies topic.
+    pub policies: String,
+}
+
+impl Default for TopicNames {
+    fn default() -> Self {
+        Self { usage: "credit.usage".to_owned(), policies: "credit.policies".to_owned() }
+    }
 }
 
 impl Query {
@@ -122,7 +140,21 @@ impl Query {
         clock: Arc<dyn Clock>,
         caught_up: impl Fn(i32) -> bool + Send + Sync + 'static,
     ) -> Self {
-        Self { shelf, partitions, default: Arc::new(default), clock, caught_up: Arc::new(caught_up) }
+        let (default, caught_up) = (Arc::new(default), Arc::new(caught_up));
+        Self { shelf, partitions, default, clock, caught_up, topics: Arc::default() }
+    }
+
+    /// The same, calling the topics by these names.
+    #[must_use]
+    pub fn naming(mut self, topics: TopicNames) -> Self {
+        self.topics = Arc::new(topics);
+        self
+    }
+
+    /// What the topics are called.
+    #[must_use]
+    pub fn topics(&self) -> &TopicNames {
+        &self.topics
     }
 
     /// A page of the known orgs, by id, after the one that `page_token` names.

@@ -1,5 +1,6 @@
 //! Rules of CONTRACT.md, "Meaning": periods, decisions and the summary's numbers, each test named by its sentence.
 
+mod explain;
 mod grants;
 mod judge;
 mod model;

@@ -23,14 +23,14 @@ pub struct Server {
 }
 
 /// What a request gave.
-struct Reply {
-    status: u16,
+pub struct Reply {
+    pub status: u16,
     headers: ureq::http::HeaderMap,
-    body: String,
+    pub body: String,
 }
 
 impl Reply {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
@@ -39,7 +39,7 @@ impl Reply {
     }
 
     /// The detail of a problem, with its form checked.
-    fn problem(&self) -> String {
+    pub fn problem(&self) -> String {
         assert_eq!(self.header("content-type"), "application/problem+json");
         let problem = self.json();
         assert_eq!(problem["status"], self.status);
@@ -56,6 +56,10 @@ impl Server {
         for org in ["beta", "gamma"] {
             fixture.commit(org, &events(3, 6));
         }
+        Self::over(fixture, partitions)
+    }
+
+    pub fn over(fixture: Fixture, partitions: i32) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let health = Health::new(0);
         let state = ApiState::new(fixture.query(partitions), Telemetry::new(0), health.clone());
@@ -68,7 +72,7 @@ impl Server {
         Self { url, health, runtime, stop, ended, fixture }
     }
 
-    fn get(&self, path: &str) -> Reply {
+    pub fn get(&self, path: &str) -> Reply {
         self.ask("GET", path, &[])
     }
 

@@ -3,6 +3,7 @@
 
 mod api;
 mod cli;
+mod explain;
 mod overage;
 mod support;
 mod usage;

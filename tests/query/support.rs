@@ -191,8 +191,23 @@ impl Fixture {
         Self { shelf, clock: ManualClock::new(at("2026-11-20T12:30:00Z")), store, position: 0, _dir: dir }
     }
 
-    /// Folds the events naively into rows of every view and commits them, with a policy and a decision.
+    /// Folds the events naively into rows of every view and commits them, for acme with its terms and a decision.
     pub fn commit(&mut self, org: &str, events: &[Event]) {
+        let policies = [policy(3, "pro", "2026-01-01T00:00:00Z"), policy(5, "max", "2027-01-01T00:00:00Z")];
+        let policies = policies.map(|(offset, policy)| (offset, TermsRecord::OrgPolicy(policy)));
+        let terms: Vec<_> = policies.into_iter().chain(other_terms()).collect();
+        let (terms, decision) = if org == ORG { (terms, Some(decision())) } else { (vec![], None) };
+        self.commit_with(org, events, &terms, decision.as_ref());
+    }
+
+    /// The same with these terms and this decision.
+    pub fn commit_with(
+        &mut self,
+        org: &str,
+        events: &[Event],
+        terms: &[(i64, TermsRecord)],
+        decision: Option<&LimitDecision>,
+    ) {
         let views = views();
         let mut rows: HashMap<(u8, i32, Vec<Option<&str>>), Tally> = HashMap::new();
         for event in events {
@@ -209,16 +224,11 @@ impl Fixture {
             let dimensions = u8::try_from(row.len()).unwrap();
             batch.put_row(&RowKey { view: *view, org, bucket: *bucket, values, dimensions }, tally);
         }
-        if org == ORG {
-            for (offset, policy) in
-                [policy(3, "pro", "2026-01-01T00:00:00Z"), policy(5, "max", "2027-01-01T00:00:00Z")]
-            {
-                batch.put_terms(offset, &TermsRecord::OrgPolicy(policy));
-            }
-            for (offset, record) in other_terms() {
-                batch.put_terms(offset, &record);
-            }
-            batch.put_level(&decision());
+        for (offset, record) in terms {
+            batch.put_terms(*offset, record);
+        }
+        if let Some(decision) = decision {
+            batch.put_level(decision);
         }
         self.position += i64::try_from(events.len()).unwrap();
         let meta = self.meta();
