@@ -119,11 +119,7 @@ pub(super) fn terms_of(settings: &Settings, orgs: &BTreeSet<&str>) -> anyhow::Re
     let count = kafka::cluster_info(kafka)?.partitions;
     let home = |org: &str| partition_of(org.as_bytes(), count);
     let wanted: Vec<i32> = orgs.iter().map(|org| home(org)).collect::<BTreeSet<_>>().into_iter().collect();
-    let registry: Option<Arc<dyn SchemaRegistry>> = match settings.registry.url {
-        Some(_) => Some(Arc::new(registry_client(settings)?)),
-        None => None,
-    };
-    let mut decoder = Decoder::new(registry);
+    let mut decoder = Decoder::new(registry(settings)?);
     let mut logs: BTreeMap<String, TermsLog> =
         orgs.iter().map(|org| ((*org).to_owned(), TermsLog::default())).collect();
     let mut unavailable = None;
@@ -143,6 +139,14 @@ pub(super) fn terms_of(settings: &Settings, orgs: &BTreeSet<&str>) -> anyhow::Re
         Some(error) => Err(anyhow::anyhow!("what is in force cannot be told: {error}")),
         None => Ok(logs),
     }
+}
+
+/// The schema registry's client, where one is set.
+pub(super) fn registry(settings: &Settings) -> anyhow::Result<Option<Arc<dyn SchemaRegistry>>> {
+    Ok(match settings.registry.url {
+        Some(_) => Some(Arc::new(registry_client(settings)?)),
+        None => None,
+    })
 }
 
 /// What each document changes, those above it in the file taken as written.

@@ -7,6 +7,7 @@ mod apply;
 mod catalogue;
 mod check_config;
 pub mod dev;
+mod exact;
 mod explain;
 pub mod generator;
 mod policy;
@@ -14,6 +15,7 @@ mod produce;
 pub mod query;
 mod rebuild;
 pub mod run;
+mod simulate;
 pub mod table;
 mod topics;
 
@@ -55,6 +57,8 @@ enum Command {
     Query(query::QueryArgs),
     /// Why an organisation is blocked or allowed, since when, and what would unblock it
     Explain(explain::ExplainArgs),
+    /// What other terms would have made of an organisation's usage, beside what was
+    Simulate(simulate::SimulateArgs),
     /// Show the settings in effect and where each came from
     CheckConfig(check_config::CheckConfigArgs),
     /// Delete stores, so that the next run folds the log anew
@@ -104,6 +108,7 @@ fn done<E: std::error::Error + Send + Sync + 'static>(cli: Cli, instance: &Insta
         Command::Produce(args) => produce::run(&settings, &args, out),
         Command::Query(args) => Ok(query::run(&args, &base_url(&settings), out)?),
         Command::Explain(args) => explain::run(&settings, &args, out),
+        Command::Simulate(args) => simulate::run(&settings, &args, out),
         Command::CheckConfig(args) => check_config::run(&settings, &args, out),
         Command::Rebuild(args) => rebuild::run(&settings, &args, out),
     }

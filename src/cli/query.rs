@@ -160,20 +160,39 @@ impl Api {
         params: &[(&str, &str)],
     ) -> Result<T, AskError> {
         let url = format!("{}{path}", self.base);
-        let unreachable =
-            |error: ureq::Error| AskError::Unreachable { url: url.clone(), problem: error.to_string() };
         let request = self.agent.get(&url).header("accept", "application/json");
         let request = params.iter().fold(request, |request, (name, value)| request.query(name, value));
-        let mut response = request.call().map_err(unreachable)?;
-        let status = response.status().as_u16();
-        let body =
-            response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_string().map_err(unreachable)?;
-        match status {
-            200 => serde_json::from_str(&body)
-                .map_err(|error| AskError::Answer(format!("{url} gave what is no answer: {error}"))),
-            400 => Err(AskError::Question(told(&body))),
-            _ => Err(AskError::Answer(told(&body))),
-        }
+        answer(&url, request.call())
+    }
+
+    /// The same with a question that is a JSON body.
+    pub(super) fn post<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        params: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<T, AskError> {
+        let url = format!("{}{path}", self.base);
+        let request = self.agent.post(&url).header("content-type", "application/json");
+        let request = params.iter().fold(request, |request, (name, value)| request.query(name, value));
+        answer(&url, request.send(body.to_string().as_bytes()))
+    }
+}
+
+fn answer<T: for<'de> Deserialize<'de>>(
+    url: &str,
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<T, AskError> {
+    let unreachable =
+        |error: ureq::Error| AskError::Unreachable { url: url.to_owned(), problem: error.to_string() };
+    let mut response = response.map_err(unreachable)?;
+    let status = response.status().as_u16();
+    let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_string().map_err(unreachable)?;
+    match status {
+        200 => serde_json::from_str(&body)
+            .map_err(|error| AskError::Answer(format!("{url} gave what is no answer: {error}"))),
+        400 => Err(AskError::Question(told(&body))),
+        _ => Err(AskError::Answer(told(&body))),
     }
 }
 

@@ -62,6 +62,22 @@ pub struct TermsDocument {
 }
 
 impl TermsDocument {
+    /// What it says, holding from `from` on where it does not say itself from when.
+    #[must_use]
+    pub fn holding_from(&self, from: Timestamp) -> TermsRecord {
+        let mut record = self.record.clone();
+        let effective_at = match &mut record {
+            TermsRecord::OrgPolicy(policy) => &mut policy.effective_at,
+            TermsRecord::Budget(budget) => &mut budget.effective_at,
+            TermsRecord::CreditGrant(grant) => &mut grant.effective_at,
+            TermsRecord::PurchaseDeclined(_) | TermsRecord::Label(_) => return record,
+        };
+        if !self.says_effective_at {
+            *effective_at = from;
+        }
+        record
+    }
+
     /// A fault of one of its fields that only shows beside other records.
     #[must_use]
     pub fn error(&self, field: &str, what: &str) -> DocumentError {

@@ -27,6 +27,7 @@ pub mod purchase;
 pub mod reject;
 pub mod replay;
 pub mod scope;
+pub mod simulate;
 pub mod summary;
 pub mod tally;
 pub mod terms;

@@ -105,11 +105,13 @@ pub fn with_standing(mut body: Object, standing: &Standing) -> Object {
     body
 }
 
+/// A value as the text that it is shown as.
 #[expect(clippy::needless_pass_by_value, reason = "small copies, and it maps over options")]
 pub fn text(value: impl ToString) -> Json {
     Json::String(value.to_string())
 }
 
+/// Credits as a decimal text, null without a limit.
 pub fn credits(value: Option<CreditSum>) -> Json {
     value.map_or(Json::Null, text)
 }
@@ -118,6 +120,7 @@ fn percent(value: Option<i128>) -> Json {
     value.map_or(Json::Null, |value| text(format_decimal(value, PERCENT_SCALE)))
 }
 
+/// A UTC day as `YYYY-MM-DD`.
 pub fn date(day: Day) -> Json {
     let mut instant = day.first_hour().start().to_string();
     instant.truncate(instant.find('T').unwrap_or(instant.len()));

@@ -15,6 +15,7 @@ mod object;
 mod orgs;
 mod probes;
 mod problem;
+mod simulate;
 mod terms;
 mod usage;
 
@@ -27,7 +28,7 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -146,12 +147,13 @@ fn router(state: ApiState) -> Router {
         .route("/v1/orgs/{org}/policy", get(terms::policy))
         .route("/v1/orgs/{org}/policy/history", get(terms::history))
         .route("/v1/orgs/{org}/explain", get(explain::explain))
+        .route("/v1/orgs/{org}/simulate", post(simulate::simulate))
         .route("/v1/orgs/{org}/budgets", get(terms::budgets))
         .route("/v1/orgs/{org}/grants", get(terms::grants))
         .route("/v1/orgs/{org}/labels", get(terms::labels))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "nothing is at this path; / names what there is"))
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path is read only: GET it")
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes GET alone, /simulate POST alone")
         })
         .layer(from_fn_with_state(state.clone(), guard::guard))
         .with_state(state)

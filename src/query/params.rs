@@ -271,6 +271,11 @@ fn order(text: &str, group_by: &[Dimension]) -> Result<(OrderField, bool), Query
     Ok((OrderField::Measure(measure), descending))
 }
 
+/// An RFC 3339 instant at a whole UTC hour, or a date in UTC.
+pub(super) fn utc_hour(name: &'static str, text: &str) -> Result<Hour, QueryError> {
+    hour(name, text, &TimeZone::UTC)
+}
+
 /// An RFC 3339 instant, or a date: its first instant in UTC.
 pub(super) fn instant(name: &'static str, text: &str) -> Result<Timestamp, QueryError> {
     if text.len() == 10 {

@@ -6,6 +6,7 @@ mod judge;
 mod model;
 mod period;
 mod purchase;
+mod simulate;
 mod summary;
 mod support;
 mod walk;

@@ -38,7 +38,7 @@ fn event(hour: &str, product: &'static str, micros: i64) -> Event {
 }
 
 /// Twelve credits of ten, the limit crossed at ten o'clock of the day that is asked about.
-fn blocked() -> Server {
+pub fn blocked() -> Server {
     let mut published: LimitDecision = decision();
     published.level.period_start = at("2026-11-01T00:00:00Z");
     published.level.period_end = at("2026-12-01T00:00:00Z");
@@ -119,7 +119,10 @@ fn a_past_instant_is_told_from_the_terms_and_hours_of_then() {
         (&after["action"], &after["reason"]),
         (&"BLOCK".into(), &DecisionReason::AllowanceSpent.name().into())
     );
-    assert_eq!((&after["holds_since"], &after["cause"]["event_id"]), (&"2026-11-20T10:12:33Z".into(), &"e41".into()));
+    assert_eq!(
+        (&after["holds_since"], &after["cause"]["event_id"]),
+        (&"2026-11-20T10:12:33Z".into(), &"e41".into())
+    );
     let year = at("2025-06-01T00:00:00Z");
     assert_eq!((&year["action"], &year["reason"]), (&"ALLOW".into(), &"NO_POLICY".into()));
     let text = told(&server, &["--at", "2026-11-20T10:05:00Z"]).1;

@@ -5,5 +5,6 @@ mod api;
 mod cli;
 mod explain;
 mod overage;
+mod simulate;
 mod support;
 mod usage;
