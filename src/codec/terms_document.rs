@@ -10,7 +10,7 @@ use super::json::sort_fields;
 use super::schemas::RecordType;
 use super::slots::{Entry, Raw, Slots};
 use super::terms::{AUTO_PURCHASE, read};
-use crate::domain::terms::TermsRecord;
+use crate::domain::terms::{OrgPolicy, TermsRecord};
 use crate::domain::time::Timestamp;
 
 /// What a document may leave out.
@@ -252,6 +252,79 @@ fn legal(field: &str) -> Raw<'static> {
         "org_id" | "budget_id" | "grant_id" | "purchase_id" | "plan" | "name" | "value" | "reason"
         | "display_name" | "updated_by" => Raw::Text("x".into()),
         _ => Raw::Absent,
+    }
+}
+
+/// A setting's value: a text, or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// `"1000.5"`.
+    Text(String),
+    /// `["75", "100"]`.
+    List(Vec<String>),
+}
+
+/// The settings of an OrgPolicy that is no record: its fields but those that tell whose it is, since when, by whom.
+pub fn policy_settings() -> impl Iterator<Item = &'static str> {
+    let fields = RecordType::OrgPolicy.fields().iter().copied();
+    let inner = |field| if field == "auto_purchase" { AUTO_PURCHASE } else { &[] };
+    let own = |field: &&str| !matches!(*field, "org_id" | "auto_purchase" | "effective_at" | "updated_by");
+    fields.clone().filter(own).chain(fields.flat_map(move |field| inner(field).iter().copied()))
+}
+
+/// The policy that settings make, held to the bounds of the record: `limits.default`.
+///
+/// # Errors
+/// Each field at fault and what is wrong with it.
+pub fn policy_of_settings(settings: &[(&str, Setting)]) -> Result<OrgPolicy, Vec<(String, String)>> {
+    let record = RecordType::OrgPolicy;
+    let mut slots = Slots::of_document(record.fields());
+    let place = |field: &str| record.fields().iter().position(|name| *name == field);
+    let always = [("org_id", "default"), ("updated_by", "config")];
+    let given = |field: &str| settings.iter().any(|(name, _)| *name == field);
+    let plan = (!given("plan")).then_some(("plan", "default"));
+    for (field, text) in always.into_iter().chain(plan) {
+        slots.set(place(field).expect("an OrgPolicy has it"), Raw::Text(text.into()));
+    }
+    slots.set(place("effective_at").expect("an OrgPolicy has it"), Raw::Int(0));
+    for (field, setting) in settings {
+        let value = match setting {
+            Setting::Text(text) => plain(field, text),
+            Setting::List(list) => Raw::List(list.iter().map(|item| plain(field, item)).collect()),
+        };
+        let (object, inner) =
+            field.split_once('.').map_or((*field, None), |(object, inner)| (object, Some(inner)));
+        let Some(index) = place(object) else { continue };
+        match (inner, slots.value_mut(index)) {
+            (None, slot) => *slot = value,
+            (Some(inner), Raw::Fields(entries)) => entries.push(Entry { name: inner.into(), value, line: 0 }),
+            (Some(inner), slot) => *slot = Raw::Fields(vec![Entry { name: inner.into(), value, line: 0 }]),
+        }
+    }
+    let mut faults = Vec::new();
+    let read = read_past_faults(record, slots, &mut |field, message| {
+        let what = message.split_once("` ").map_or(message.as_str(), |(_, what)| what);
+        faults.push((field.to_owned(), what.to_owned()));
+    });
+    match read {
+        Some(TermsRecord::OrgPolicy(policy)) if faults.is_empty() => {
+            Ok(OrgPolicy { effective_at: Timestamp::MIN, ..policy })
+        }
+        _ => Err(faults),
+    }
+}
+
+/// A setting's text as the value that its field takes.
+fn plain<'a>(field: &str, text: &'a str) -> Raw<'a> {
+    let number = matches!(
+        field,
+        "anchor_day" | "thresholds" | "auto_purchase.at_percent" | "auto_purchase.max_packs_per_period"
+    );
+    match (field, text) {
+        ("unlimited" | "unlimited_overage", "true") => Raw::Bool(true),
+        ("unlimited" | "unlimited_overage", "false") => Raw::Bool(false),
+        _ if number => text.parse().map_or(Raw::Text(text.into()), Raw::Int),
+        _ => Raw::Text(text.into()),
     }
 }
 

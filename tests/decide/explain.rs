@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use tallyman::domain::credits::{CreditSum, Credits};
 use tallyman::domain::decide::{Facts, Judgement, in_force, judge};
-use tallyman::domain::decision::{Action, DecisionReason, LimitDecision};
+use tallyman::domain::decision::{Action, Cause, DecisionReason, LimitDecision};
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::explain::{Remedy, remedies, told};
 use tallyman::domain::replay::{Replay, Step, Terms};
@@ -130,7 +130,7 @@ fn the_blocked_scope_is_told_first_then_the_one_with_least_remaining() {
             figures: judged.figures,
             version: 1,
             decided_at: at(NOW),
-            cause: Default::default(),
+            cause: Cause::default(),
         };
         made.level.action = action;
         made.figures.remaining = Some(CreditSum(left));
