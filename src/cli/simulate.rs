@@ -60,6 +60,7 @@ pub(super) struct Outcome {
     allowance: Option<String>,
     overage: String,
     used_while_blocked: String,
+    packs: i32,
     blocked: Vec<Blocked>,
     thresholds: Vec<Threshold>,
 }
@@ -86,6 +87,7 @@ impl Outcome {
             allowance: outcome.allowance.map(|allowance| allowance.to_string()),
             overage: outcome.overage.to_string(),
             used_while_blocked: outcome.while_blocked.to_string(),
+            packs: outcome.packs,
             blocked: outcome
                 .blocked
                 .iter()
@@ -160,6 +162,7 @@ fn write(answer: &Answer, exact: bool, out: &mut dyn Write) -> io::Result<()> {
         row("overage", &|outcome| outcome.overage.clone());
         row("blocked", &blocked);
         row("used while blocked", &|outcome| outcome.used_while_blocked.clone());
+        row("packs asked for", &|outcome| outcome.packs.to_string());
         let mut percents: Vec<i32> =
             [simulated, actual].into_iter().flatten().flat_map(|o| &o.thresholds).map(|t| t.percent).collect();
         percents.sort_unstable();

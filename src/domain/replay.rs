@@ -4,30 +4,14 @@
 //! would have done.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use super::credits::CreditSum;
 use super::decide::{Facts, Judgement, judge};
-use super::period::{Period, period_at};
-use super::terms::DefaultTerms;
-use super::terms_book::OrgTerms;
+use super::decision::Level;
+use super::period::Period;
 use super::time::{Hour, Timestamp};
-
-/// What an org's decisions follow from besides usage.
-#[derive(Clone, Copy, Debug)]
-pub struct Terms<'a> {
-    /// The org's own terms.
-    pub org: &'a OrgTerms,
-    /// Those of an org without a policy in force.
-    pub default: &'a DefaultTerms,
-}
-
-impl Terms<'_> {
-    /// The org's period that holds `at`.
-    #[must_use]
-    pub fn period(&self, at: Timestamp) -> Period {
-        period_at(Some(&self.org.policies), self.default, at)
-    }
-}
+use super::walk::{Balance, Terms, Walk};
 
 /// Usage as it became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +48,9 @@ pub struct Turn {
 pub struct Replay<'a> {
     terms: Terms<'a>,
     hours: BTreeMap<Hour, CreditSum>,
-    period: Period,
-    used: CreditSum,
+    walk: Walk,
+    first_hour: Hour,
+    at: Timestamp,
     turn: Turn,
     since: (Timestamp, Option<Hour>),
 }
@@ -74,10 +59,16 @@ impl<'a> Replay<'a> {
     /// Begins at `at`, before any usage.
     #[must_use]
     pub fn new(terms: Terms<'a>, at: Timestamp) -> Self {
-        let period = terms.period(at);
-        let judged = judged(terms, period, CreditSum::ZERO, at);
-        let turn = Turn { at, by_usage_of: None, judged };
-        Self { terms, hours: BTreeMap::new(), period, used: CreditSum::ZERO, turn, since: (at, None) }
+        let hours = BTreeMap::new();
+        let (walk, first_hour) = load(terms, at, &hours);
+        let turn = Turn { at, by_usage_of: None, judged: judged(terms, &walk, None, at) };
+        Self { terms, hours, walk, first_hour, at, turn, since: (at, None) }
+    }
+
+    /// The first hour whose usage counts: that of the running period, or of the first grant that it may use.
+    #[must_use]
+    pub const fn first_hour(&self) -> Hour {
+        self.first_hour
     }
 
     /// What holds since when.
@@ -95,34 +86,46 @@ impl<'a> Replay<'a> {
     /// The running period.
     #[must_use]
     pub const fn period(&self) -> Period {
-        self.period
+        self.walk.period()
+    }
+
+    /// What the org has of its running period.
+    #[must_use]
+    pub fn balance(&self) -> Balance {
+        self.walk.balance()
+    }
+
+    /// The next instant at which time alone may change what holds.
+    #[must_use]
+    pub fn until(&self) -> Timestamp {
+        self.turn.judged.level.valid_until.min(self.walk.until())
     }
 
     /// Lets time go on to `until`, and tells each turn on the way.
     pub fn pass(&mut self, until: Timestamp, each: &mut dyn FnMut(&Turn)) {
-        while self.turn.judged.level.valid_until <= until {
-            let at = self.turn.judged.level.valid_until;
-            if !self.period.contains(at) {
-                self.period = self.terms.period(at);
-                let hours = self.hours.range(self.period.start..self.period.end);
-                self.used = hours.fold(CreditSum::ZERO, |sum, (_, credits)| sum + *credits);
+        while self.until() <= until {
+            let at = self.until();
+            if !self.walk.advance(self.terms, at) {
+                self.walk = load(self.terms, at, &self.hours).0;
             }
             self.judge(at, None, each);
         }
     }
 
-    /// Takes usage, which is not known before what was taken already.
+    /// Takes usage; what was known before the instant that was reached already counts from there on.
     pub fn add(&mut self, step: Step, each: &mut dyn FnMut(&Turn)) {
-        self.pass(step.known_at, each);
+        let at = step.known_at.max(self.at);
+        self.pass(at, each);
         *self.hours.entry(step.hour).or_default() += step.credits;
-        if self.period.contains(step.hour.start()) {
-            self.used += step.credits;
-            self.judge(step.known_at, Some(step.hour), each);
+        if !self.walk.add(step.hour, step.credits) {
+            self.walk = load(self.terms, at, &self.hours).0;
         }
+        self.judge(at, Some(step.hour), each);
     }
 
     fn judge(&mut self, at: Timestamp, by_usage_of: Option<Hour>, each: &mut dyn FnMut(&Turn)) {
-        let judged = judged(self.terms, self.period, self.used, at);
+        self.at = at;
+        let judged = judged(self.terms, &self.walk, Some(&self.turn.judged.level), at);
         let (was, is) = (&self.turn.judged.level, &judged.level);
         let turned = (was.action, was.reason, was.level, was.allowance, was.extra, was.period_start)
             != (is.action, is.reason, is.level, is.allowance, is.extra, is.period_start);
@@ -138,14 +141,26 @@ impl<'a> Replay<'a> {
     }
 }
 
-fn judged(terms: Terms<'_>, period: Period, used: CreditSum, now: Timestamp) -> Judgement {
+/// A walk over those hours, and the first hour that it asks for.
+fn load(terms: Terms<'_>, at: Timestamp, hours: &BTreeMap<Hour, CreditSum>) -> (Walk, Hour) {
+    let mut first_hour = at.hour();
+    let read = |from, each: &mut dyn FnMut(Hour, CreditSum)| {
+        first_hour = from;
+        hours.range(from..).for_each(|(hour, credits)| each(*hour, *credits));
+        Ok::<(), Infallible>(())
+    };
+    let Ok(walk) = Walk::load(terms, at, read);
+    (walk, first_hour)
+}
+
+fn judged(terms: Terms<'_>, walk: &Walk, previous: Option<&Level>, now: Timestamp) -> Judgement {
     judge(&Facts {
         policies: Some(&terms.org.policies),
         default: terms.default,
-        period,
-        used,
+        period: walk.period(),
+        used: walk.balance().used,
         micros_per_second: 0,
-        previous: None,
+        previous,
         now,
     })
 }

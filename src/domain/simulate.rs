@@ -6,10 +6,11 @@ use super::credits::CreditSum;
 use super::decide::{InForce, Judgement, in_force};
 use super::decision::Action;
 use super::period::Period;
-use super::replay::{Replay, Step, Terms, Turn};
-use super::terms::{OrgPolicy, TermsRecord};
+use super::replay::{Replay, Step, Turn};
+use super::terms::{CreditGrant, OrgPolicy, TermsRecord};
 use super::terms_book::{OrgTerms, PolicyHistory};
 use super::time::{Hour, Timestamp};
+use super::walk::Terms;
 
 /// An instant of a replay, and the hour of the usage that made it matter, where usage did.
 pub type Moment = (Timestamp, Option<Hour>);
@@ -31,6 +32,8 @@ pub struct PeriodOutcome {
     pub blocked: Vec<(Moment, Option<Timestamp>)>,
     /// Each threshold reached, in percent, and when first.
     pub thresholds: Vec<(i32, Moment)>,
+    /// Packs that automatic purchase asked for.
+    pub packs: i32,
 }
 
 /// A replay that is told period by period, from that of `from` on, up to `to`.
@@ -38,6 +41,7 @@ pub struct PeriodOutcome {
 pub struct Simulation<'a> {
     replay: Replay<'a>,
     told: Told<'a>,
+    first_hour: Hour,
     to: Timestamp,
 }
 
@@ -49,18 +53,18 @@ impl<'a> Simulation<'a> {
         let replay = Replay::new(terms, terms.period(from).starts_at());
         let mut told = Told { terms, from, periods: Vec::new() };
         told.turn(replay.turn());
-        Self { replay, told, to }
+        Self { first_hour: replay.first_hour(), replay, told, to }
     }
 
     /// The first hour whose usage counts.
     #[must_use]
-    pub fn first_hour(&self) -> Hour {
-        self.told.periods.first().map_or(self.told.from.hour(), |period| period.period.start)
+    pub const fn first_hour(&self) -> Hour {
+        self.first_hour
     }
 
     /// Takes usage, which is not known before what was taken already.
     pub fn add(&mut self, step: Step) {
-        if step.known_at >= self.to || step.hour < self.first_hour() {
+        if step.known_at >= self.to || step.hour < self.first_hour {
             return;
         }
         let Self { replay, told, .. } = self;
@@ -75,7 +79,7 @@ impl<'a> Simulation<'a> {
     /// Lets time go on to the end, and tells what came of it.
     #[must_use]
     pub fn finish(self) -> Vec<PeriodOutcome> {
-        let Self { mut replay, mut told, to } = self;
+        let Self { mut replay, mut told, to, .. } = self;
         replay.pass(to.plus_micros(-1), &mut |turn| told.turn(turn));
         told.sums(&replay);
         told.periods
@@ -107,6 +111,7 @@ impl Told<'_> {
                 while_blocked: CreditSum::ZERO,
                 blocked: Vec::new(),
                 thresholds: Vec::new(),
+                packs: 0,
             });
         }
         let thresholds = match in_force(Some(&self.terms.org.policies), self.terms.default, turn.at) {
@@ -150,6 +155,7 @@ impl Told<'_> {
 fn set_sums(period: &mut PeriodOutcome, judged: &Judgement) {
     period.used = judged.figures.used;
     period.allowance = judged.level.allowance;
+    period.packs = judged.level.purchases_requested;
     let overage = judged.level.allowance.map(|allowance| judged.figures.used - allowance);
     period.overage = overage.unwrap_or_default().max(CreditSum::ZERO);
 }
@@ -172,12 +178,20 @@ pub fn with_terms(org: &OrgTerms, records: &[TermsRecord]) -> OrgTerms {
             _ => None,
         })
         .collect();
-    if let Some(first) = policies.iter().map(|policy| policy.effective_at).min() {
+    let first = policies.iter().map(|policy| policy.effective_at).min();
+    if let Some(first) = first {
         let mut kept = PolicyHistory::default();
         for (offset, policy) in org.policies.iter().filter(|(_, policy)| policy.effective_at < first) {
             kept.insert(offset, policy.clone());
         }
         terms.policies = kept;
+    }
+    if !policies.is_empty() {
+        // What answered requests of the policies that are gone was never asked for.
+        let answers = |grant: &CreditGrant| {
+            grant.kind == "purchase" && first.is_some_and(|first| grant.effective_at >= first)
+        };
+        terms.grants.retain(|_, records| !records.first().is_some_and(answers));
     }
     for (place, record) in records.iter().enumerate() {
         match record {

@@ -69,6 +69,7 @@ fn period(outcome: &PeriodOutcome) -> Object {
         "used": text(outcome.used),
         "allowance": credits(outcome.allowance),
         "overage": text(outcome.overage),
+        "packs": json!(outcome.packs),
         "used_while_blocked": text(outcome.while_blocked),
         "blocked": outcome.blocked.iter().map(blocked).collect::<Vec<_>>(),
         "thresholds": outcome.thresholds.iter().map(threshold).collect::<Vec<_>>(),

@@ -3,7 +3,6 @@
 //! published is told as it was.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 use jiff::tz::TimeZone;
 
@@ -13,12 +12,14 @@ use crate::domain::decision::{Action, Figures, Level, LimitDecision};
 use crate::domain::dimension::Dimension;
 use crate::domain::explain::{Remedy, remedies, told};
 use crate::domain::period::Period;
-use crate::domain::replay::{Replay, Step, Terms};
+use crate::domain::replay::{Replay, Step};
 use crate::domain::terms::OrgPolicy;
-use crate::domain::time::{BucketSize, Day, Hour, Timestamp};
+use crate::domain::time::{Day, Hour, Timestamp};
+use crate::domain::walk::Terms;
 use crate::store::StoreSnapshot;
 
 use super::bucket::Bucket;
+use super::overage::org_hours;
 use super::params::{check_names, dimension, instant};
 use super::summary::read;
 use super::{Query, QueryError, Standing};
@@ -168,23 +169,6 @@ fn also_blocked(decisions: Vec<LimitDecision>, told: Option<&LimitDecision>) -> 
     decisions.into_iter().filter(|decision| decision.level.action == Action::Block && other(decision)).collect()
 }
 
-/// The org's usage by hour.
-pub(super) fn org_hours(
-    snapshot: &StoreSnapshot<'_>,
-    org: &str,
-    hours: std::ops::Range<Hour>,
-    each: &mut dyn FnMut(Hour, CreditSum),
-) -> Result<(), QueryError> {
-    let by_hour =
-        snapshot.views().iter().position(|view| view.dimensions.is_empty() && view.bucket == BucketSize::Hour);
-    let view = by_hour.and_then(|view| u8::try_from(view).ok());
-    let view = view.ok_or_else(|| QueryError::Internal("no view holds the org by hour".to_owned()))?;
-    Ok(snapshot.rows(view, org, hours.start.0..hours.end.0, &mut |hour, _, tally| {
-        each(Hour(hour), tally.credits());
-        ControlFlow::Continue(())
-    })?)
-}
-
 /// The running period replayed to `at` from its hours. A past instant's own hour is not counted, and told apart.
 fn replayed<'a>(
     snapshot: &StoreSnapshot<'_>,
@@ -196,14 +180,14 @@ fn replayed<'a>(
 ) -> Result<(Replay<'a>, Option<CreditSum>), QueryError> {
     let mut replay = Replay::new(terms, period.starts_at());
     let mut in_that_hour = CreditSum::ZERO;
-    let until = Hour(at.hour().0.saturating_add(1)).min(period.end);
-    org_hours(snapshot, org, period.start..until, &mut |hour, credits| {
+    let hours = org_hours(snapshot, org, replay.first_hour())?;
+    for (hour, credits) in hours.into_iter().take_while(|(hour, _)| *hour <= at.hour()) {
         if hour < at.hour() {
             replay.add(Step::whole_hour(hour, credits), &mut |_| {});
         } else {
             in_that_hour += credits;
         }
-    })?;
+    }
     if !is_past {
         replay.add(Step { known_at: at, hour: at.hour(), credits: in_that_hour }, &mut |_| {});
     }
@@ -224,7 +208,7 @@ fn unblocked_at(mut replay: Replay<'_>, action: Action) -> Option<Timestamp> {
         return None;
     }
     for _ in 0..TURNS_AHEAD_MAX {
-        let next = replay.turn().judged.level.valid_until;
+        let next = replay.until();
         replay.pass(next, &mut |_| {});
         if replay.turn().judged.level.action == Action::Allow {
             return Some(next);

@@ -2,12 +2,13 @@
 //! grain of an hour; `tallyman simulate --exact` replays the log itself with the same `domain::simulate`.
 
 use crate::codec::terms_document::{DocumentDefaults, parse};
-use crate::domain::replay::{Step, Terms};
+use crate::domain::replay::Step;
 use crate::domain::simulate::{PeriodOutcome, Simulation, with_terms};
 use crate::domain::terms::TermsRecord;
 use crate::domain::time::{Hour, Timestamp};
+use crate::domain::walk::Terms;
 
-use super::explain::org_hours;
+use super::overage::org_hours;
 use super::params::{check_names, utc_hour};
 use super::{Query, QueryError, Standing};
 
@@ -82,11 +83,11 @@ impl Query {
         let mut simulated = Simulation::new(other_terms, from.start(), to.start());
         let mut actual = Simulation::new(own_terms, from.start(), to.start());
         let first = simulated.first_hour().min(actual.first_hour());
-        org_hours(&snapshot, org, first..to, &mut |hour, credits| {
+        for (hour, credits) in org_hours(&snapshot, org, first)? {
             let step = Step::whole_hour(hour, credits);
             simulated.add(step);
             actual.add(step);
-        })?;
+        }
         Ok(SimulateAnswer {
             from,
             to,

@@ -7,10 +7,11 @@ use tallyman::domain::decide::{Facts, Judgement, in_force, judge};
 use tallyman::domain::decision::{Action, Cause, DecisionReason, LimitDecision};
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::explain::{Remedy, remedies, told};
-use tallyman::domain::replay::{Replay, Step, Terms};
+use tallyman::domain::replay::{Replay, Step};
 use tallyman::domain::scope::{BudgetScope, Scope};
 use tallyman::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus};
 use tallyman::domain::terms_book::OrgTerms;
+use tallyman::domain::walk::Terms;
 
 use crate::support::{at, history, policy};
 

@@ -2,11 +2,12 @@
 
 use proptest::prelude::*;
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::replay::{Step, Terms};
+use tallyman::domain::replay::Step;
 use tallyman::domain::simulate::{PeriodOutcome, Simulation, with_terms};
 use tallyman::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, TermsRecord};
 use tallyman::domain::terms_book::OrgTerms;
 use tallyman::domain::time::Hour;
+use tallyman::domain::walk::Terms;
 
 use crate::support::{at, credits, history, policy};
 

@@ -38,6 +38,7 @@ allowance                         8.000000              10.000000
 overage                           4.000000              2.000000
 blocked                           never                 from 2026-11-20T10:00:00Z on
 used while blocked                0.000000              0.000000
+packs asked for                   0                     0
 75 % reached                      2026-11-20T09:00:00Z  2026-11-20T09:00:00Z
 90 % reached                      2026-11-20T09:00:00Z  2026-11-20T10:00:00Z
 100 % reached                     2026-11-20T10:00:00Z  2026-11-20T10:00:00Z
