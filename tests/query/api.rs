@@ -281,7 +281,7 @@ fn terms_in_force_scheduled_and_ended_are_told_apart_and_tagged_with_their_last_
     assert_eq!(grants["grants"], serde_json::json!([]));
     assert_eq!(
         (&grants["ended"][0]["grant_id"], &grants["ended"][0]["ends_at"]),
-        (&"g1".into(), &"2026-02-01T11:00:00Z".into())
+        (&"old".into(), &"2026-02-01T11:00:00Z".into())
     );
     let labels = server.get("/v1/orgs/acme/labels").json();
     assert_eq!(labels["labels"][0]["display_name"], "Ann");

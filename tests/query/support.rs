@@ -120,7 +120,7 @@ effective_at: 2026-03-01T00:00:00Z
 ---
 type: CreditGrant
 org_id: acme
-grant_id: g1
+grant_id: old
 credits: 25
 kind: promo
 effective_at: 2026-01-01T00:00:00Z
