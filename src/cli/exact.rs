@@ -55,8 +55,8 @@ pub(super) fn simulate(
     let records: Vec<TermsRecord> = documents.iter().map(|document| document.holding_from(from.start())).collect();
     let other = with_terms(&own, &records);
     let mut sides = [
-        Simulation::new(Terms { org: &other, default }, from.start(), to.start()),
-        Simulation::new(own_terms, from.start(), to.start()),
+        Simulation::of_other_terms(&args.org, Terms { org: &other, default }, from.start(), to.start()),
+        Simulation::new(&args.org, own_terms, from.start(), to.start()),
     ];
     read(settings, &args.org, &mut |step| sides.iter_mut().for_each(|side| side.add(step)))?;
     let [simulated, actual] = sides.map(|side| side.finish().iter().map(Outcome::of).collect());

@@ -3,13 +3,17 @@
 //! published; it never reads a row or a clock. `explain` asks since when a scope is blocked, `simulate` what other terms
 //! would have done.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use super::credits::CreditSum;
-use super::decide::{Facts, Judgement, judge};
+use super::decide::{Facts, Granted, Judgement, judge};
 use super::decision::Level;
 use super::period::Period;
+use super::purchase::{Asked, purchase_id};
+use super::terms::{CreditGrant, DefaultTerms, TermsRecord};
+use super::terms_book::OrgTerms;
 use super::time::{Hour, Timestamp};
 use super::walk::{Balance, Terms, Walk};
 
@@ -46,7 +50,10 @@ pub struct Turn {
 /// A replay up to an instant.
 #[derive(Clone, Debug)]
 pub struct Replay<'a> {
-    terms: Terms<'a>,
+    org_id: &'a str,
+    org: Cow<'a, OrgTerms>,
+    default: &'a DefaultTerms,
+    packs_come: bool,
     hours: BTreeMap<Hour, CreditSum>,
     walk: Walk,
     first_hour: Hour,
@@ -56,13 +63,21 @@ pub struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    /// Begins at `at`, before any usage.
+    /// Begins at `at`, before any usage. Requests for packs are answered by the terms alone.
     #[must_use]
-    pub fn new(terms: Terms<'a>, at: Timestamp) -> Self {
+    pub fn new(org_id: &'a str, terms: Terms<'a>, at: Timestamp) -> Self {
         let hours = BTreeMap::new();
         let (walk, first_hour) = load(terms, at, &hours);
-        let turn = Turn { at, by_usage_of: None, judged: judged(terms, &walk, None, at) };
-        Self { terms, hours, walk, first_hour, at, turn, since: (at, None) }
+        let turn = Turn { at, by_usage_of: None, judged: judged(org_id, terms, &walk, None, at) };
+        let (org, default) = (Cow::Borrowed(terms.org), terms.default);
+        Self { org_id, org, default, packs_come: false, hours, walk, first_hour, at, turn, since: (at, None) }
+    }
+
+    /// The same where each pack that is asked for comes at once, and never expires.
+    #[must_use]
+    pub const fn with_packs(mut self) -> Self {
+        self.packs_come = true;
+        self
     }
 
     /// The first hour whose usage counts: that of the running period, or of the first grant that it may use.
@@ -105,8 +120,9 @@ impl<'a> Replay<'a> {
     pub fn pass(&mut self, until: Timestamp, each: &mut dyn FnMut(&Turn)) {
         while self.until() <= until {
             let at = self.until();
-            if !self.walk.advance(self.terms, at) {
-                self.walk = load(self.terms, at, &self.hours).0;
+            let terms = Terms { org: &self.org, default: self.default };
+            if !self.walk.advance(terms, at) {
+                self.walk = load(terms, at, &self.hours).0;
             }
             self.judge(at, None, each);
         }
@@ -118,14 +134,19 @@ impl<'a> Replay<'a> {
         self.pass(at, each);
         *self.hours.entry(step.hour).or_default() += step.credits;
         if !self.walk.add(step.hour, step.credits) {
-            self.walk = load(self.terms, at, &self.hours).0;
+            let terms = Terms { org: &self.org, default: self.default };
+            self.walk = load(terms, at, &self.hours).0;
         }
         self.judge(at, Some(step.hour), each);
     }
 
     fn judge(&mut self, at: Timestamp, by_usage_of: Option<Hour>, each: &mut dyn FnMut(&Turn)) {
         self.at = at;
-        let judged = judged(self.terms, &self.walk, Some(&self.turn.judged.level), at);
+        let mut judged = self.judged(&self.turn.judged.level, at);
+        while let Some(asked) = judged.purchase.filter(|_| self.packs_come) {
+            self.grant(asked, judged.level.period_start, at);
+            judged = self.judged(&judged.level, at);
+        }
         let (was, is) = (&self.turn.judged.level, &judged.level);
         let turned = (was.action, was.reason, was.level, was.allowance, was.extra, was.period_start)
             != (is.action, is.reason, is.level, is.allowance, is.extra, is.period_start);
@@ -138,6 +159,31 @@ impl<'a> Replay<'a> {
         } else {
             self.turn.judged = judged;
         }
+    }
+
+    fn judged(&self, previous: &Level, at: Timestamp) -> Judgement {
+        let terms = Terms { org: &self.org, default: self.default };
+        judged(self.org_id, terms, &self.walk, Some(previous), at)
+    }
+
+    /// The pack that was asked for comes.
+    fn grant(&mut self, asked: Asked, period_start: Timestamp, at: Timestamp) {
+        let pack = CreditGrant {
+            org_id: self.org_id.to_owned(),
+            grant_id: purchase_id(self.org_id, period_start, asked.ordinal),
+            credits: asked.credits,
+            kind: "purchase".to_owned(),
+            price: None,
+            currency: None,
+            effective_at: at,
+            expires_at: None,
+            voided_at: None,
+            priority: 0,
+            updated_by: "simulate".to_owned(),
+        };
+        self.org.to_mut().insert(i64::MAX, TermsRecord::CreditGrant(pack));
+        let terms = Terms { org: &self.org, default: self.default };
+        self.walk = load(terms, at, &self.hours).0;
     }
 }
 
@@ -153,14 +199,19 @@ fn load(terms: Terms<'_>, at: Timestamp, hours: &BTreeMap<Hour, CreditSum>) -> (
     (walk, first_hour)
 }
 
-fn judged(terms: Terms<'_>, walk: &Walk, previous: Option<&Level>, now: Timestamp) -> Judgement {
+/// The decider's own judgement. The forecast is left out: it follows from the rate of an instant.
+fn judged(org_id: &str, terms: Terms<'_>, walk: &Walk, previous: Option<&Level>, now: Timestamp) -> Judgement {
+    let balance = walk.balance();
     judge(&Facts {
-        policies: Some(&terms.org.policies),
+        org: org_id,
+        terms: Some(terms.org),
+        granted: Some(Granted { allowance: balance.allowance().unwrap_or_default(), until: walk.until() }),
         default: terms.default,
         period: walk.period(),
-        used: walk.balance().used,
+        used: balance.used,
         micros_per_second: 0,
         previous,
+        forecast_cleared: false,
         now,
     })
 }

@@ -49,8 +49,17 @@ impl<'a> Simulation<'a> {
     /// Begins at the start of the period that holds `from`: its usage from before `from` counts to its sum, and what
     /// held at `from` is told as of then.
     #[must_use]
-    pub fn new(terms: Terms<'a>, from: Timestamp, to: Timestamp) -> Self {
-        let replay = Replay::new(terms, terms.period(from).starts_at());
+    pub fn new(org_id: &'a str, terms: Terms<'a>, from: Timestamp, to: Timestamp) -> Self {
+        Self::over(Replay::new(org_id, terms, terms.period(from).starts_at()), terms, from, to)
+    }
+
+    /// The same for terms that never were: nobody answered their requests for packs, so that each pack comes at once.
+    #[must_use]
+    pub fn of_other_terms(org_id: &'a str, terms: Terms<'a>, from: Timestamp, to: Timestamp) -> Self {
+        Self::over(Replay::new(org_id, terms, terms.period(from).starts_at()).with_packs(), terms, from, to)
+    }
+
+    fn over(replay: Replay<'a>, terms: Terms<'a>, from: Timestamp, to: Timestamp) -> Self {
         let mut told = Told { terms, from, periods: Vec::new() };
         told.turn(replay.turn());
         Self { first_hour: replay.first_hour(), replay, told, to }

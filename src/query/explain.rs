@@ -172,13 +172,13 @@ fn also_blocked(decisions: Vec<LimitDecision>, told: Option<&LimitDecision>) -> 
 /// The running period replayed to `at` from its hours. A past instant's own hour is not counted, and told apart.
 fn replayed<'a>(
     snapshot: &StoreSnapshot<'_>,
-    org: &str,
+    org: &'a str,
     terms: Terms<'a>,
     period: Period,
     at: Timestamp,
     is_past: bool,
 ) -> Result<(Replay<'a>, Option<CreditSum>), QueryError> {
-    let mut replay = Replay::new(terms, period.starts_at());
+    let mut replay = Replay::new(org, terms, period.starts_at());
     let mut in_that_hour = CreditSum::ZERO;
     let hours = org_hours(snapshot, org, replay.first_hour())?;
     for (hour, credits) in hours.into_iter().take_while(|(hour, _)| *hour <= at.hour()) {

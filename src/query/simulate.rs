@@ -80,8 +80,8 @@ impl Query {
         let records = records(org, documents, from.start())?;
         let other = with_terms(&own, &records);
         let other_terms = Terms { org: &other, default: &self.default };
-        let mut simulated = Simulation::new(other_terms, from.start(), to.start());
-        let mut actual = Simulation::new(own_terms, from.start(), to.start());
+        let mut simulated = Simulation::of_other_terms(org, other_terms, from.start(), to.start());
+        let mut actual = Simulation::new(org, own_terms, from.start(), to.start());
         let first = simulated.first_hour().min(actual.first_hour());
         for (hour, credits) in org_hours(&snapshot, org, first)? {
             let step = Step::whole_hour(hour, credits);

@@ -21,12 +21,16 @@ fn judged(policy: &OrgPolicy, used: CreditSum) -> Judgement {
     let policies = history([policy.clone()]);
     let default = DefaultTerms::Allow;
     let period = tallyman::domain::period::period_at(Some(&policies), &default, at(NOW));
+    let org = OrgTerms { policies, ..OrgTerms::default() };
     judge(&Facts {
-        policies: Some(&policies),
+        org: "acme",
+        terms: Some(&org),
+        granted: None,
         default: &default,
         period,
         used,
         micros_per_second: 0,
+        forecast_cleared: false,
         previous: None,
         now: at(NOW),
     })
@@ -97,7 +101,7 @@ proptest! {
         let org = OrgTerms { policies: history(all), ..OrgTerms::default() };
         let default = DefaultTerms::Allow;
         let terms = Terms { org: &org, default: &default };
-        let mut replay = Replay::new(terms, first.start());
+        let mut replay = Replay::new("acme", terms, first.start());
         let mut turns = 0;
         for (&number, &micros) in hours.iter().filter(|(number, _)| **number < end) {
             replay.add(Step::whole_hour(hour(number), CreditSum(i128::from(micros))), &mut |_| turns += 1);
@@ -108,7 +112,10 @@ proptest! {
         let inside = hours.iter().filter(|(number, _)| **number < end && period.contains(hour(**number).start()));
         let used = CreditSum(inside.map(|(_, micros)| i128::from(*micros)).sum());
         let expected = judge(&Facts {
-            policies: Some(&org.policies), default: &default, period, used, micros_per_second: 0, previous: None, now,
+            org: "acme",
+            terms: Some(&org),
+            granted: None, default: &default, period, used, micros_per_second: 0,
+        forecast_cleared: false, previous: None, now,
         });
         prop_assert_eq!(&replay.turn().judged, &expected);
         prop_assert!(replay.since().0 <= now && replay.turn().at <= now);

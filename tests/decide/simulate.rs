@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tallyman::domain::credits::{CreditSum, Credits};
 use tallyman::domain::replay::Step;
 use tallyman::domain::simulate::{PeriodOutcome, Simulation, with_terms};
-use tallyman::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, TermsRecord};
+use tallyman::domain::terms::{AutoPurchase, DefaultTerms, LimitMode, OrgPolicy, TermsRecord};
 use tallyman::domain::terms_book::OrgTerms;
 use tallyman::domain::time::Hour;
 use tallyman::domain::walk::Terms;
@@ -17,7 +17,7 @@ fn whole(credits: i64) -> CreditSum {
 
 fn outcome(org: &OrgTerms, steps: &[Step], from: &str, to: &str) -> Vec<PeriodOutcome> {
     let terms = Terms { org, default: &DefaultTerms::Allow };
-    let mut simulation = Simulation::new(terms, at(from), at(to));
+    let mut simulation = Simulation::new("acme", terms, at(from), at(to));
     steps.iter().for_each(|step| simulation.add(*step));
     simulation.finish()
 }
@@ -83,6 +83,33 @@ fn a_range_inside_a_period_counts_the_usage_before_it_and_clips_its_block() {
     assert_eq!((periods.len(), periods[0].used), (1, whole(29 * 40)));
     assert_eq!(periods[0].blocked, [((at("2026-10-28T00:00:00Z"), None), None)]);
     assert_eq!(periods[0].while_blocked, whole(2 * 40), "only what the range holds");
+}
+
+#[test]
+fn packs_that_other_terms_ask_for_come_at_once_and_carry_over() {
+    let auto = AutoPurchase { at_percent: 90, pack_credits: credits("100"), max_packs_per_period: 3 };
+    let other = OrgPolicy {
+        base_allocation: credits("1000"),
+        auto_purchase: Some(auto),
+        effective_at: at("2026-10-01T00:00:00Z"),
+        ..policy()
+    };
+    let other = with_terms(&own(), &[TermsRecord::OrgPolicy(other)]);
+    let terms = Terms { org: &other, default: &DefaultTerms::Allow };
+    let range = (at("2026-10-01T00:00:00Z"), at("2026-12-01T00:00:00Z"));
+    let mut simulation = Simulation::of_other_terms("acme", terms, range.0, range.1);
+    steps().into_iter().for_each(|step| simulation.add(step));
+    let periods = simulation.finish();
+    let [october, november] = &periods[..] else { panic!("{periods:?}") };
+    assert_eq!((october.packs, &october.blocked, october.overage), (3, &vec![], CreditSum::ZERO));
+    assert_eq!((october.used, october.allowance), (whole(1240), Some(whole(1300))));
+    // Sixty of the last pack are left over: 1,060, and three packs more.
+    assert_eq!((november.packs, november.allowance), (3, Some(whole(1360))));
+    // The own terms' requests were answered by nobody: one is asked for, and it waits.
+    let mut unanswered = Simulation::new("acme", terms, range.0, range.1);
+    steps().into_iter().for_each(|step| unanswered.add(step));
+    let october = &unanswered.finish()[0];
+    assert_eq!((october.packs, october.allowance, october.blocked.len()), (1, Some(whole(1000)), 1));
 }
 
 proptest! {
