@@ -155,14 +155,12 @@ fn plan(
     mut logs: BTreeMap<String, TermsLog>,
 ) -> Result<Vec<Step<'_>>, DocumentErrors> {
     let (mut steps, mut errors): (Vec<Step<'_>>, Vec<DocumentError>) = (Vec::new(), Vec::new());
-    for (place, document) in documents.iter().enumerate() {
+    let mut seen = BTreeMap::new();
+    for document in documents {
         let record = &document.record;
-        let about = |other: &TermsDocument| (other.record.org_id().to_owned(), effective_at(&other.record));
-        let same = documents[..place]
-            .iter()
-            .find(|other| entity(&other.record) == entity(record) && about(other) == about(document));
-        if let Some(other) = same {
-            let what = format!("is that of document {} from the same instant on: keep one of them", other.number);
+        if let Some(other) = seen.insert((record.org_id(), entity(record), effective_at(record)), document.number)
+        {
+            let what = format!("is that of document {other} from the same instant on: keep one of them");
             errors.push(document.error("type", &what));
             continue;
         }

@@ -3,7 +3,7 @@
 //! `terms_book` for what is in force.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::terms::{LimitMode, TermsRecord};
 use super::time::Timestamp;
@@ -92,38 +92,52 @@ pub struct Standing<'a> {
 
 /// Every terms record of one org with its offset in the policies partition.
 #[derive(Clone, Debug, Default)]
-pub struct TermsLog(BTreeMap<i64, TermsRecord>);
+pub struct TermsLog {
+    records: BTreeMap<i64, TermsRecord>,
+    /// The offsets of each entity's records, ascending.
+    offsets: BTreeMap<Entity<'static>, BTreeSet<i64>>,
+}
 
 impl TermsLog {
     /// Of these records.
     pub fn new(records: impl IntoIterator<Item = (i64, TermsRecord)>) -> Self {
-        Self(records.into_iter().collect())
+        let mut log = Self::default();
+        records.into_iter().for_each(|(offset, record)| log.insert(offset, record));
+        log
     }
 
     /// Takes the record at `offset`; the same offset again changes nothing.
     pub fn insert(&mut self, offset: i64, record: TermsRecord) {
-        self.0.insert(offset, record);
+        let Entity { type_name, id } = entity(&record);
+        let entity = Entity { type_name, id: Cow::Owned(id.into_owned()) };
+        self.offsets.entry(entity).or_default().insert(offset);
+        self.records.insert(offset, record);
+    }
+
+    /// The records of one entity, in the order in which they were written.
+    fn of<'s>(&'s self, entity: &Entity<'_>) -> impl Iterator<Item = (i64, &'s TermsRecord)> + use<'s> {
+        let entity = Entity { type_name: entity.type_name, id: Cow::Owned(entity.id.clone().into_owned()) };
+        let offsets = self.offsets.get(&entity).into_iter().flatten();
+        offsets.filter_map(|offset| Some((*offset, self.records.get(offset)?)))
     }
 
     /// The last offset.
     #[must_use]
     pub fn last_offset(&self) -> Option<i64> {
-        self.0.keys().next_back().copied()
+        self.records.keys().next_back().copied()
     }
 
     /// Every record with its offset, in the order in which they were written.
     pub fn iter(&self) -> impl Iterator<Item = (i64, &TermsRecord)> {
-        self.0.iter().map(|(&offset, record)| (offset, record))
+        self.records.iter().map(|(&offset, record)| (offset, record))
     }
 
     /// What is in force at `at` of the entity of `like`, among the records before `offset`.
     fn before(&self, like: &TermsRecord, at: Option<Timestamp>, offset: i64) -> Option<(i64, &TermsRecord)> {
-        let entity_of = entity(like);
-        let earlier = self.0.range(..offset).filter(|(_, record)| entity(record) == entity_of);
-        let (&offset, record) = earlier
+        let earlier = self.of(&entity(like)).take_while(|(other, _)| *other < offset);
+        earlier
             .filter(|(_, record)| effective_at(record) <= at)
-            .max_by_key(|(offset, record)| (effective_at(record), **offset))?;
-        Some((offset, record))
+            .max_by_key(|(offset, record)| (effective_at(record), *offset))
     }
 
     /// What is in force of the entity of `like` at the instant from which `like` holds: what it follows.
@@ -135,16 +149,14 @@ impl TermsLog {
     /// The record that the one at `offset` followed when it was written.
     #[must_use]
     pub fn predecessor(&self, offset: i64) -> Option<(i64, &TermsRecord)> {
-        let record = self.0.get(&offset)?;
+        let record = self.records.get(&offset)?;
         self.before(record, effective_at(record), offset)
     }
 
     /// The first record of the entity of `like` that comes into force after it.
     #[must_use]
     pub fn follows(&self, like: &TermsRecord) -> Option<(i64, &TermsRecord)> {
-        let entity_of = entity(like);
-        let later = self.iter().filter(|(_, record)| entity(record) == entity_of);
-        later
+        self.of(&entity(like))
             .filter(|(_, record)| effective_at(record) > effective_at(like))
             .min_by_key(|(offset, record)| (effective_at(record), std::cmp::Reverse(*offset)))
     }
@@ -205,9 +217,7 @@ impl TermsLog {
         {
             faults.push(("expires_at", format!("is {ends}, not after `effective_at` {at}: it would never hold")));
         }
-        let answered = |kind: &str, id: &str| {
-            self.iter().find(|(_, other)| other.type_name() == kind && entity(other).id == id)
-        };
+        let answered = |type_name, id| self.of(&Entity { type_name, id: Cow::Borrowed(id) }).next();
         match record {
             TermsRecord::PurchaseDeclined(declined) => {
                 if let Some((offset, _)) = answered("CreditGrant", &declined.purchase_id) {
@@ -251,8 +261,8 @@ impl TermsLog {
             }
             _ => {}
         }
-        let is_policy = |other: &TermsRecord| matches!(other, TermsRecord::OrgPolicy(_));
-        if !is_policy(record) && !self.iter().any(|(_, other)| is_policy(other)) {
+        let policy = Entity { type_name: "OrgPolicy", id: Cow::Borrowed("") };
+        if entity(record) != policy && self.of(&policy).next().is_none() {
             notes.push(format!("`{}` has no policy: is its id spelt as it should be?", record.org_id()));
         }
         if let Some((offset, later)) = self.follows(record)
