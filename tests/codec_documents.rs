@@ -1,12 +1,16 @@
 //! Terms documents as people write them: defaults, several in a text, and errors that name document, line and field.
 
-use tallyman::codec::terms_document::{DocumentDefaults, parse};
-use tallyman::codec::terms_json;
+use tallyman::codec::terms_document::{DocumentDefaults, DocumentErrors, parse as parse_documents};
+use tallyman::codec::terms_fields;
 use tallyman::domain::terms::{BudgetAction, LimitMode, TermsRecord};
 use tallyman::domain::time::Timestamp;
 
 fn defaults() -> DocumentDefaults {
     DocumentDefaults { effective_at: Timestamp::from_micros(1_795_000_000_000_000), updated_by: "cli".to_owned() }
+}
+
+fn parse(text: &str, defaults: &DocumentDefaults) -> Result<Vec<TermsRecord>, DocumentErrors> {
+    Ok(parse_documents(text, defaults)?.into_iter().map(|document| document.record).collect())
 }
 
 #[test]
@@ -52,7 +56,7 @@ updated_by: ops
 fn a_json_document_is_one_too_and_what_is_got_can_be_applied() {
     let text = r#"{"type": "OrgPolicy", "org_id": "acme", "plan": "p", "unlimited": true}"#;
     let terms = parse(text, &defaults()).unwrap();
-    let shown = serde_json::to_string_pretty(&terms_json(&terms[0])).unwrap();
+    let shown = serde_json::to_string_pretty(&terms_fields(&terms[0])).unwrap();
     assert_eq!(parse(&shown, &defaults()).unwrap(), terms);
 }
 
@@ -87,9 +91,81 @@ fn an_error_names_document_line_and_field() {
     assert_eq!(error, "document 1, line 4: `base_allocation` is a number; write the decimal as text, \"12.5\"");
     let nested = format!("{}auto_purchase:\n  at_percent: 900\n", policy.replace("12.5", "12"));
     let error = parse(&nested, &defaults()).unwrap_err().to_string();
-    assert_eq!(error, "document 1, line 5: `auto_purchase.at_percent` is 900, beyond 1..100");
+    let told: Vec<&str> = error.lines().collect();
+    assert_eq!(
+        told,
+        [
+            "document 1, line 6: `auto_purchase.at_percent` is 900, beyond 1..100",
+            "document 1, line 5: `auto_purchase.pack_credits` is missing",
+            "document 1, line 5: `auto_purchase.max_packs_per_period` is missing",
+        ]
+    );
     let broken = format!("{good}---\ntype: [Label\n");
-    let error = parse(&broken, &defaults()).unwrap_err();
-    assert_eq!(error.document, 2, "{error}");
-    assert!(error.line.is_some(), "{error}");
+    let errors = parse(&broken, &defaults()).unwrap_err();
+    assert_eq!(errors.0[0].document, 2, "{errors}");
+    assert!(errors.0[0].line.is_some(), "{errors}");
+}
+
+#[test]
+fn every_fault_of_every_document_is_told_at_once() {
+    let text = "\
+type: Budget
+org_id: a b
+budget_id: b1
+dimension: users
+value: \"*\"
+limit: -1
+period: fortnight
+action: STOP
+thresholds: [90, 80]
+effective_at: yesterday
+colour: red
+---
+type: Label
+org_id: acme
+dimension: user
+value: u1
+---
+type: UsageEvent
+org_id: acme
+---
+type: CreditGrant
+org_id: acme
+grant_id: g1
+credits: 1.5
+kind: present
+currency: euro
+priority: high
+";
+    let told: Vec<String> = parse(text, &defaults()).unwrap_err().0.iter().map(ToString::to_string).collect();
+    let expected = [
+        "document 1, line 11: `colour` is no field of Budget; did you mean `value`?",
+        "document 1, line 2: `org_id` must match [A-Za-z0-9._:@-]{1,128}",
+        "document 1, line 1: `name` is missing",
+        "document 1, line 4: `dimension` is \"users\", none of the known values",
+        "document 1, line 6: `limit` must lie within 0..10^9",
+        "document 1, line 7: `period` is \"fortnight\", none of the known values",
+        "document 1, line 8: `action` is \"STOP\", none of the known values",
+        "document 1, line 9: `thresholds` must ascend",
+        "document 1, line 10: `effective_at` must be RFC 3339 or whole microseconds since 1970",
+        "document 2, line 13: `display_name` is missing",
+        "document 3, line 18: `type` is \"UsageEvent\"; it must be one of OrgPolicy, Budget, CreditGrant, Label, PurchaseDeclined",
+        "document 4, line 24: `credits` is a number; write the decimal as text, \"12.5\"",
+        "document 4, line 25: `kind` is \"present\", none of the known values",
+        "document 4, line 26: `currency` must be three upper-case letters, as EUR",
+        "document 4, line 27: `priority` must be a whole number",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_misspelt_field_inside_an_object_is_told_with_its_own_line() {
+    let text = "type: OrgPolicy\norg_id: acme\nplan: p\nunlimited: true\nauto_purchase:\n  at_percent: 90\n  \
+                pack_credit: 10\n  max_packs_per_period: 2\n";
+    let told = parse(text, &defaults()).unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "document 1, line 7: `auto_purchase.pack_credit` is no field of OrgPolicy; did you mean \
+         `auto_purchase.pack_credits`?\ndocument 1, line 5: `auto_purchase.pack_credits` is missing"
+    );
 }

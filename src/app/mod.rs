@@ -19,7 +19,7 @@ use crate::http::{self, ApiState, Gate, HttpError};
 use crate::kafka::{self, KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper};
 use crate::processor::settings::{AdoptFrom, TaskSettings, WorkerSettings};
 use crate::processor::worker::{Shared, Worker, WorkerError};
-use crate::query::Query;
+use crate::query::{Query, TopicNames};
 use crate::registry;
 use crate::store::{FoldSettings, Shelf, Store, StoreError, StoreMemory};
 use crate::telemetry::{Health, Telemetry};
@@ -201,8 +201,12 @@ impl App {
         let (gateway, gate) = crew.follow(settings, &wiring.clock)?;
         let workers = (0..count).map(|number| crew.hire(number, &advertise)).collect::<Result<_, _>>()?;
         let health = shared.health.clone();
+        let topics = TopicNames {
+            usage: settings.kafka.topics.usage.clone(),
+            policies: settings.kafka.topics.policies.clone(),
+        };
         let caught_up = move |partition| health.has_caught_up(partition);
-        let query = Query::new(shared.shelf, partitions, default_terms, wiring.clock, caught_up);
+        let query = Query::new(shared.shelf, partitions, default_terms, wiring.clock, caught_up).naming(topics);
         let state = ApiState::new(query.clone(), shared.telemetry.clone(), shared.health.clone()).with_gate(gate);
         let (http_stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let http = runtime.spawn(http::serve(listener, state, async move {

@@ -3,9 +3,12 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage or config error. Answers go to standard output, all else to standard error.
 
+mod apply;
 mod catalogue;
 mod check_config;
 pub mod dev;
+mod exact;
+mod explain;
 pub mod gate;
 pub mod generator;
 mod policy;
@@ -13,6 +16,7 @@ mod produce;
 pub mod query;
 mod rebuild;
 pub mod run;
+mod simulate;
 pub mod table;
 mod topics;
 
@@ -22,7 +26,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::codec::terms_document::DocumentError;
 use crate::config::{self, ConfigError, Effective, Origin, Settings};
 use crate::telemetry::log;
 
@@ -55,6 +58,10 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Ask a running instance about an organisation
     Query(query::QueryArgs),
+    /// Why an organisation is blocked or allowed, since when, and what would unblock it
+    Explain(explain::ExplainArgs),
+    /// What other terms would have made of an organisation's usage, beside what was
+    Simulate(simulate::SimulateArgs),
     /// Show the settings in effect and where each came from
     CheckConfig(check_config::CheckConfigArgs),
     /// Delete stores, so that the next run folds the log anew
@@ -106,6 +113,8 @@ fn done<E: std::error::Error + Send + Sync + 'static>(cli: Cli, instance: &Insta
         Command::Policy(command) => policy::run(&settings, &command, out),
         Command::Produce(args) => produce::run(&settings, &args, out),
         Command::Query(args) => Ok(query::run(&args, &base_url(&settings), out)?),
+        Command::Explain(args) => explain::run(&settings, &args, out),
+        Command::Simulate(args) => simulate::run(&settings, &args, out),
         Command::CheckConfig(args) => check_config::run(&settings, &args, out),
         Command::Rebuild(args) => rebuild::run(&settings, &args, out),
     }
@@ -131,7 +140,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let wrong_usage = error.is::<ConfigError>()
         || error.is::<log::LogError>()
         || error.is::<Usage>()
-        || error.is::<DocumentError>();
+        || error.is::<apply::Refused>();
     match error.downcast_ref::<query::AskError>() {
         Some(error) => error.exit_code(),
         None if wrong_usage => 2,

@@ -122,7 +122,7 @@ fn encoding(settings: &Settings, wanted: Encoding) -> anyhow::Result<ValueEncodi
     })
 }
 
-fn registry_client(settings: &Settings) -> anyhow::Result<registry::Client> {
+pub(super) fn registry_client(settings: &Settings) -> anyhow::Result<registry::Client> {
     let registry = &settings.registry;
     let Some(url) = &registry.url else {
         return Err(Usage("--encoding registry needs `registry.url` to be set".to_owned()).into());

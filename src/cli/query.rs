@@ -4,12 +4,11 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::table::{Output, Table};
+use crate::codec::Fields;
 use crate::domain::id::is_id;
 
 /// Rows that are asked for at once.
@@ -161,20 +160,39 @@ impl Api {
         params: &[(&str, &str)],
     ) -> Result<T, AskError> {
         let url = format!("{}{path}", self.base);
-        let unreachable =
-            |error: ureq::Error| AskError::Unreachable { url: url.clone(), problem: error.to_string() };
         let request = self.agent.get(&url).header("accept", "application/json");
         let request = params.iter().fold(request, |request, (name, value)| request.query(name, value));
-        let mut response = request.call().map_err(unreachable)?;
-        let status = response.status().as_u16();
-        let body =
-            response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_string().map_err(unreachable)?;
-        match status {
-            200 => serde_json::from_str(&body)
-                .map_err(|error| AskError::Answer(format!("{url} gave what is no answer: {error}"))),
-            400 => Err(AskError::Question(told(&body))),
-            _ => Err(AskError::Answer(told(&body))),
-        }
+        answer(&url, request.call())
+    }
+
+    /// The same with a question that is a JSON body.
+    pub(super) fn post<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        params: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<T, AskError> {
+        let url = format!("{}{path}", self.base);
+        let request = self.agent.post(&url).header("content-type", "application/json");
+        let request = params.iter().fold(request, |request, (name, value)| request.query(name, value));
+        answer(&url, request.send(body.to_string().as_bytes()))
+    }
+}
+
+fn answer<T: for<'de> Deserialize<'de>>(
+    url: &str,
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<T, AskError> {
+    let unreachable =
+        |error: ureq::Error| AskError::Unreachable { url: url.to_owned(), problem: error.to_string() };
+    let mut response = response.map_err(unreachable)?;
+    let status = response.status().as_u16();
+    let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_string().map_err(unreachable)?;
+    match status {
+        200 => serde_json::from_str(&body)
+            .map_err(|error| AskError::Answer(format!("{url} gave what is no answer: {error}"))),
+        400 => Err(AskError::Question(told(&body))),
+        _ => Err(AskError::Answer(told(&body))),
     }
 }
 
@@ -183,36 +201,6 @@ fn told(body: &str) -> String {
     let problem: Option<Value> = serde_json::from_str(body).ok();
     let detail = problem.as_ref().and_then(|problem| problem.get("detail")?.as_str());
     detail.unwrap_or(body).trim().to_owned()
-}
-
-/// A JSON object that keeps the order of its fields.
-#[derive(Debug, Default)]
-pub(super) struct Fields(Vec<(String, Value)>);
-
-impl Serialize for Fields {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
-    }
-}
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Fields;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(Fields(fields))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
 }
 
 /// The answer of `/periods`, all of its pages in one.
@@ -292,7 +280,7 @@ fn all_pages(api: &Api, args: &UsageArgs) -> Result<Usage, AskError> {
 }
 
 /// A value as a cell: texts without quotes, null empty.
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -300,7 +288,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn write_json(answer: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_json(answer: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, answer)?;
     writeln!(out)
 }

@@ -79,7 +79,7 @@ impl Table {
 }
 
 /// A cell as a terminal may show it: usage data must not move its cursor.
-fn shown(cell: &str) -> String {
+pub(super) fn shown(cell: &str) -> String {
     if cell.is_empty() {
         return "-".to_owned();
     }

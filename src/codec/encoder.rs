@@ -124,16 +124,11 @@ pub fn encode_terms(record: &TermsRecord, encoding: ValueEncoding, out: &mut Vec
     record.encode(encoding, out);
 }
 
-/// A record of the policies topic as people read it: the fields of its JSON value.
-#[must_use]
-pub fn terms_json(record: &TermsRecord) -> serde_json::Value {
-    as_json(record)
-}
-
-/// A decision as people read it: the fields of its JSON value.
-#[must_use]
-pub fn decision_json(decision: &LimitDecision) -> serde_json::Value {
-    as_json(decision)
+/// The JSON value of a record of the policies topic.
+pub(super) fn terms_bytes(record: &TermsRecord) -> Vec<u8> {
+    let mut out = Vec::new();
+    record.encode(ValueEncoding::Json, &mut out);
+    out
 }
 
 /// A decision's JSON value as it is published.
@@ -151,12 +146,6 @@ pub fn pack_decision(decision: &LimitDecision) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     decision.write(&mut AvroWriter(&mut out));
     out
-}
-
-fn as_json(record: &impl Encode) -> serde_json::Value {
-    let mut out = Vec::new();
-    record.encode(ValueEncoding::Json, &mut out);
-    serde_json::from_slice(&out).expect("the writer writes valid JSON")
 }
 
 /// Encodes outputs; one per worker thread, for it keeps the ids under which the registry holds their schemas.

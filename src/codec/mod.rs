@@ -11,6 +11,7 @@ pub mod compatibility;
 pub mod decoder;
 pub mod encoder;
 mod events;
+mod fields;
 mod json;
 mod json_writer;
 mod outputs;
@@ -27,8 +28,9 @@ mod writer;
 
 pub use decoder::{DecodeError, Decoder, unpack_decision};
 pub use encoder::{
-    Encoder, OutputEncoding, ValueEncoding, decision_bytes, decision_json, encode_event, encode_terms,
-    encode_usage, pack_decision, terms_json,
+    Encoder, OutputEncoding, ValueEncoding, decision_bytes, encode_event, encode_terms, encode_usage,
+    pack_decision,
 };
+pub use fields::{FieldChange, Fields, decision_fields, differences, terms_fields};
 pub use outputs::DecisionNotice;
 pub use schemas::{RecordType, RegistryError, SchemaRegistry};

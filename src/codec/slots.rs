@@ -38,6 +38,7 @@ pub(crate) struct Entry<'a> {
 }
 
 /// The slots of one record, taken from first to last.
+#[derive(Clone)]
 pub(crate) struct Slots<'a> {
     names: &'static [&'static str],
     values: [Raw<'a>; FIELDS_MAX],
@@ -75,6 +76,11 @@ impl<'a> Slots<'a> {
     /// The value in slot `index`.
     pub fn get(&self, index: usize) -> &Raw<'a> {
         &self.values[index]
+    }
+
+    /// The value in slot `index`, to be changed.
+    pub fn value_mut(&mut self, index: usize) -> &mut Raw<'a> {
+        &mut self.values[index]
     }
 
     /// The names of the slots.

@@ -122,17 +122,23 @@ fn each_wrong_value_is_told_with_its_place_and_what_it_must_be() {
         ),
         ("[[views]]\nname = 'user'\ndimensions = ['user']", "view `user` by hour is declared twice"),
         ("[limits]\ndefault = 'maybe'", "it must be allow, block, or a table"),
-        ("[limits.default]\nplan = 'free'", "`limits.default.base_allocation` must be set"),
-        ("[limits.default]\nbase_allocation = 1.0000001", "it must be credits: it is more decimals"),
-        ("[limits.default]\nbase_allocation = -1", "it must be from 0 to 1000000000 credits"),
-        ("[limits.default]\nunlimited = true\ntime_zone = 'Mars'", "it must be an IANA time zone"),
+        ("[limits.default]\nplan = 'free'", "`limits.default.base_allocation` is missing (it may be only if"),
         (
-            "[limits.default]\nunlimited = true\nthresholds = [90, 75]",
-            "t.toml:3: `limits.default.thresholds` must be asc",
+            "[limits.default]\nbase_allocation = 1.0000001",
+            "t.toml:2: `limits.default.base_allocation` is more decimals than",
+        ),
+        ("[limits.default]\nbase_allocation = -1", "`limits.default.base_allocation` must lie within 0..10^9"),
+        (
+            "[limits.default]\nunlimited = true\ntime_zone = 'Mars'",
+            "t.toml:3: `limits.default.time_zone` is \"Mars\", no IANA time zone",
         ),
         (
-            "[limits.default]\nunlimited = true\n[limits.default.auto_purchase]\nat_percent = 90",
-            "needs all of at_percent",
+            "[limits.default]\nunlimited = true\nthresholds = [90, 75]",
+            "t.toml:3: `limits.default.thresholds` must ascend",
+        ),
+        (
+            "[limits.default]\nunlimited = true\n[limits.default.auto_purchase]\nat_percent = 90\npack_credits = 5",
+            "`limits.default.auto_purchase.max_packs_per_period` is missing",
         ),
     ] {
         let error = problem(text);

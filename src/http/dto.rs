@@ -6,13 +6,12 @@ use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::{Value as Json, json};
 
 use super::object::{Object, object};
-use crate::domain::credits::{CreditSum, Credits, format_decimal};
-use crate::domain::decision::LimitDecision;
+use crate::domain::credits::{CreditSum, format_decimal};
 use crate::domain::dimension::Dimension;
 use crate::domain::summary::{PERCENT_SCALE, Summary};
-use crate::domain::terms::{BudgetPeriod, LimitMode, OrgPolicy, OrgStatus};
+use crate::domain::terms::LimitMode;
 use crate::domain::time::{Day, Timestamp};
-use crate::query::{Measure, PeriodEntry, Standing, SummaryAnswer, UsageAnswer, Value};
+use crate::query::{Measure, PeriodEntry, Standing, SummaryAnswer, UsageAnswer, Value, decision_fields};
 
 /// The greatest integer that every JSON reader keeps exact.
 const EXACT_MAX: i128 = (1 << 53) - 1;
@@ -106,16 +105,14 @@ pub fn with_standing(mut body: Object, standing: &Standing) -> Object {
     body
 }
 
+/// A value as the text that it is shown as.
 #[expect(clippy::needless_pass_by_value, reason = "small copies, and it maps over options")]
-fn text(value: impl ToString) -> Json {
+pub fn text(value: impl ToString) -> Json {
     Json::String(value.to_string())
 }
 
-fn credits(value: Option<CreditSum>) -> Json {
-    value.map_or(Json::Null, text)
-}
-
-fn money(value: Option<Credits>) -> Json {
+/// Credits as a decimal text, null without a limit.
+pub fn credits(value: Option<CreditSum>) -> Json {
     value.map_or(Json::Null, text)
 }
 
@@ -123,98 +120,17 @@ fn percent(value: Option<i128>) -> Json {
     value.map_or(Json::Null, |value| text(format_decimal(value, PERCENT_SCALE)))
 }
 
-fn date(day: Day) -> Json {
+/// A UTC day as `YYYY-MM-DD`.
+pub fn date(day: Day) -> Json {
     let mut instant = day.first_hour().start().to_string();
     instant.truncate(instant.find('T').unwrap_or(instant.len()));
     Json::String(instant)
-}
-
-const fn period_name(period: BudgetPeriod) -> &'static str {
-    match period {
-        BudgetPeriod::Day => "day",
-        BudgetPeriod::Week => "week",
-        BudgetPeriod::Month => "month",
-    }
-}
-
-const fn status_name(status: OrgStatus) -> &'static str {
-    match status {
-        OrgStatus::Active => "active",
-        OrgStatus::Suspended => "suspended",
-    }
 }
 
 const fn mode_name(mode: LimitMode) -> &'static str {
     match mode {
         LimitMode::Hard => "HARD",
         LimitMode::Soft => "SOFT",
-    }
-}
-
-/// A LimitDecision with every field of CONTRACT.md.
-pub fn decision(decision: &LimitDecision) -> Object {
-    let LimitDecision { scope, level, figures, version, decided_at, cause } = decision;
-    let narrower = scope.budget.as_ref();
-    let budget = level.budget.as_ref();
-    let record = cause.record;
-    object! {
-        "org_id": json!(scope.org_id),
-        "dimension": json!(narrower.and_then(|scope| scope.dimension).map(Dimension::name)),
-        "value": json!(narrower.and_then(|scope| scope.value.as_deref())),
-        "budget_id": json!(narrower.map(|scope| &scope.budget_id)),
-        "budget_name": json!(budget.map(|(name, _)| name)),
-        "period": json!(budget.map(|(_, period)| period_name(*period))),
-        "action": json!(level.action.name()),
-        "reason": json!(level.reason.name()),
-        "level": json!(level.level),
-        "used": credits(Some(figures.used)),
-        "allowance": credits(level.allowance),
-        "extra": credits(level.extra),
-        "remaining": credits(figures.remaining),
-        "credits_per_second": credits(Some(CreditSum(figures.micros_per_second))),
-        "period_start": text(level.period_start),
-        "period_end": text(level.period_end),
-        "valid_until": text(level.valid_until),
-        "version": json!(version),
-        "decided_at": text(decided_at),
-        "forecast_alerted_on": level.forecast_alerted_on.map_or(Json::Null, |day| date(Day(day))),
-        "purchases_requested": json!(level.purchases_requested),
-        "cause_partition": json!(record.map(|(partition, _)| partition)),
-        "cause_offset": json!(record.map(|(_, offset)| offset)),
-        "cause_event_id": json!(cause.event_id),
-        "cause_trace_id": json!(cause.trace_id),
-        "policy_offset": json!(cause.policy_offset),
-    }
-}
-
-/// An OrgPolicy with every field of CONTRACT.md.
-pub fn policy(policy: &OrgPolicy) -> Object {
-    let auto_purchase = policy.auto_purchase.as_ref().map(|auto| {
-        object! {
-            "at_percent": json!(auto.at_percent),
-            "pack_credits": text(auto.pack_credits),
-            "max_packs_per_period": json!(auto.max_packs_per_period),
-        }
-    });
-    object! {
-        "org_id": json!(policy.org_id),
-        "plan": json!(policy.plan),
-        "status": json!(status_name(policy.status)),
-        "unlimited": json!(policy.unlimited),
-        "base_allocation": text(policy.base_allocation),
-        "limit_mode": json!(mode_name(policy.limit_mode)),
-        "soft_extra": text(policy.soft_extra),
-        "unlimited_overage": json!(policy.unlimited_overage),
-        "thresholds": json!(policy.thresholds),
-        "anchor_day": json!(policy.anchor_day),
-        "time_zone": json!(policy.time_zone),
-        "auto_purchase": auto_purchase,
-        "products": json!(policy.products),
-        "credit_price": money(policy.credit_price),
-        "overage_price": money(policy.overage_price),
-        "currency": json!(policy.currency),
-        "effective_at": text(policy.effective_at),
-        "updated_by": json!(policy.updated_by),
     }
 }
 
@@ -265,7 +181,7 @@ pub fn summary(answer: &SummaryAnswer) -> Object {
         "average_per_active_day": credits(summary.average_per_active_day),
         "forecast": json!(null),
         "cost": json!(null),
-        "decision": answer.decision.as_ref().map(decision),
+        "decision": answer.decision.as_ref().map(decision_fields),
     };
     with_standing(body, &answer.standing)
 }

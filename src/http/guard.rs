@@ -1,9 +1,10 @@
-//! What every request passes: the Host check, the deadline, and the request's metric.
+//! What every request passes: the Host check, the deadline, and the request's metric; and the Origin check of those that
+//! carry a body.
 
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
@@ -44,6 +45,17 @@ fn check_host(request: &Request) -> Result<(), Problem> {
     let detail =
         format!("Host `{host}` is not loopback; ask for http://127.0.0.1 or http://localhost with the port");
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
+}
+
+/// Refuses a request that a page of another site sent, for handlers that take a body. That the body is JSON, which no
+/// form can send, its extractor checks.
+pub fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or_default();
+    if origin.strip_prefix("http://").is_some_and(is_loopback) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::FORBIDDEN, format!("Origin `{origin}` is another site")))
 }
 
 /// Whether a Host header names loopback, whatever its port.

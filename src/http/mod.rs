@@ -5,17 +5,21 @@
 //! loopback, so that no web page can read it through a name of its own (DNS rebinding). Store reads run beside the
 //! async threads and a bounded number at once (Law 6).
 //!
-//! The way of a request: `guard` (Host, deadline, metrics) -> `probes`, `check`, `orgs` or `usage` -> `ask` -> `query/`.
+//! The way of a request: `guard` (Host, deadline, metrics) -> `probes`, `check`, `orgs`, `terms` or `usage` -> `ask` ->
+//! `query/`.
 //! Errors: `problem`.
 
 mod check;
 mod dto;
+mod explain;
 mod gate;
 mod guard;
 mod object;
 mod orgs;
 mod probes;
 mod problem;
+mod simulate;
+mod terms;
 mod usage;
 
 use std::net::SocketAddr;
@@ -27,7 +31,7 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -153,13 +157,19 @@ fn router(state: ApiState) -> Router {
         .route("/v1/orgs/{org}/periods", get(orgs::periods))
         .route("/v1/orgs/{org}/usage", get(usage::usage))
         .route("/v1/orgs/{org}/decisions", get(orgs::decisions))
-        .route("/v1/orgs/{org}/policy", get(orgs::policy))
+        .route("/v1/orgs/{org}/policy", get(terms::policy))
+        .route("/v1/orgs/{org}/policy/history", get(terms::history))
+        .route("/v1/orgs/{org}/explain", get(explain::explain))
+        .route("/v1/orgs/{org}/simulate", post(simulate::simulate))
+        .route("/v1/orgs/{org}/budgets", get(terms::budgets))
+        .route("/v1/orgs/{org}/grants", get(terms::grants))
+        .route("/v1/orgs/{org}/labels", get(terms::labels))
         .route("/v1/check", any(check::check))
         .route("/v1/check/", any(check::check))
         .route("/v1/check/{*path}", any(check::check))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "nothing is at this path; / names what there is"))
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path is read only: GET it")
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes GET alone, /simulate POST alone")
         })
         .layer(from_fn_with_state(state.clone(), guard::guard))
         .with_state(state)

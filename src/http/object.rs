@@ -4,6 +4,8 @@ use serde::Serialize;
 use serde::ser::Serializer;
 use serde_json::Value;
 
+use crate::query::Fields;
+
 /// An object with its fields in order.
 #[derive(Clone, Debug, Default)]
 pub struct Object(pub Vec<(&'static str, Node)>);
@@ -16,8 +18,10 @@ pub enum Node {
     Value(Value),
     /// A nested object.
     Object(Object),
-    /// A list of them.
-    List(Vec<Object>),
+    /// A record, as the topics hold it.
+    Fields(Fields),
+    /// A list of objects or records.
+    List(Vec<Node>),
 }
 
 impl Serialize for Object {
@@ -38,9 +42,21 @@ impl From<Option<Object>> for Node {
     }
 }
 
-impl From<Vec<Object>> for Node {
-    fn from(list: Vec<Object>) -> Self {
-        Self::List(list)
+impl From<Fields> for Node {
+    fn from(fields: Fields) -> Self {
+        Self::Fields(fields)
+    }
+}
+
+impl From<Option<Fields>> for Node {
+    fn from(fields: Option<Fields>) -> Self {
+        fields.map_or(Self::Value(Value::Null), Self::Fields)
+    }
+}
+
+impl<T: Into<Self>> From<Vec<T>> for Node {
+    fn from(list: Vec<T>) -> Self {
+        Self::List(list.into_iter().map(Into::into).collect())
     }
 }
 

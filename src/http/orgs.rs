@@ -1,4 +1,4 @@
-//! `/v1/orgs`, and what of one org needs no plan: summary, periods, decisions, policy.
+//! `/v1/orgs`, and what of one org needs no plan: summary, periods, decisions.
 
 use axum::Json;
 use axum::extract::State;
@@ -6,9 +6,9 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 
-use crate::query::QueryError;
 use crate::query::page::{self, PAGE_SIZE_MAX};
 use crate::query::params::{check_names, hash};
+use crate::query::{QueryError, decision_fields};
 
 use super::object::object;
 use super::problem::Problem;
@@ -87,7 +87,7 @@ pub async fn decisions(
 ) -> Result<Response, Problem> {
     check_names(&raw, &[], &[])?;
     let answer = state.ask(move |query| query.decisions(&org)).await?;
-    let decisions: Vec<_> = answer.decisions.iter().map(dto::decision).collect();
+    let decisions: Vec<_> = answer.decisions.iter().map(decision_fields).collect();
     // They are small: their own bytes name them, whatever changed them (a record, a policy, time).
     let bytes = serde_json::to_vec(&decisions).map_err(|error| QueryError::Internal(error.to_string()))?;
     let etag = format!("W/\"{:016x}\"", hash([bytes.as_slice()]));
@@ -96,29 +96,4 @@ pub async fn decisions(
     }
     let body = dto::with_standing(object! {"decisions": decisions}, &answer.standing);
     Ok(tagged(Json(body).into_response(), &etag))
-}
-
-/// `/v1/orgs/{org}/policy`: the policy in force, its offset, and every policy there is, earliest first. A null policy
-/// means that `limits.default` holds.
-pub async fn policy(
-    State(state): State<ApiState>,
-    Org(org): Org,
-    Params(raw): Params,
-) -> Result<Response, Problem> {
-    check_names(&raw, &[], &[])?;
-    let answer = state.ask(move |query| query.policy(&org)).await?;
-    let in_force = answer.history.in_force(answer.now);
-    let next = answer.history.next_change_after(answer.now);
-    let history: Vec<_> = answer
-        .history
-        .iter()
-        .map(|(offset, policy)| object! {"offset": json!(offset), "policy": dto::policy(policy)})
-        .collect();
-    let body = object! {
-        "policy": in_force.map(|(_, policy)| dto::policy(policy)),
-        "offset": json!(in_force.map(|(offset, _)| offset)),
-        "next_change_at": json!(next.map(|at| at.to_string())),
-        "history": history,
-    };
-    Ok(Json(dto::with_standing(body, &answer.standing)).into_response())
 }

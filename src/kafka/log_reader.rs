@@ -1,6 +1,7 @@
 //! Reads whole topics from their start to their present end: auditors, tests, and the raw drain that benches measure the processor
 //! against; or goes on with what comes, for `tallyman dev`. Next to read: `reader`.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,29 @@ pub fn read_topic(
     reader.read_to(topic, &from, PATIENCE, &mut |batch: &Batch| {
         for index in 0..batch.len() {
             each(&batch.get(index), &batch.headers(index));
+        }
+    })
+}
+
+/// Reads partitions of `topic` to their present end, as [`read_topic`] does; `each` is told the end of the record's
+/// partition beside it.
+///
+/// # Errors
+/// As [`read_topic`].
+pub fn read_partitions(
+    settings: &KafkaSettings,
+    topic: &str,
+    wanted: &[i32],
+    mut each: impl FnMut(&Record<'_>, &[Header], i64),
+) -> Result<(), Error> {
+    let mut reader = Reader::new(settings, "tallyman-log-reader", Isolation::Committed)?;
+    let mut from = whole(settings, &reader, topic)?;
+    from.retain(|(partition, ..)| wanted.contains(partition));
+    let ends: HashMap<i32, i64> = from.iter().map(|&(partition, _, end)| (partition, end)).collect();
+    reader.read_to(topic, &from, PATIENCE, &mut |batch: &Batch| {
+        for index in 0..batch.len() {
+            let record = batch.get(index);
+            each(&record, &batch.headers(index), ends.get(&record.partition).copied().unwrap_or_default());
         }
     })
 }

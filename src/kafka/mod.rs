@@ -23,7 +23,7 @@ pub use admin::{ClusterInfo, TopicOutcome, TopicProblem, TopicReport, check_topi
 pub use batch::Batch;
 pub use embedded::{Embedded, RETAINED_BYTES};
 pub use follow::{Followed, TopicFollower};
-pub use log_reader::{Drained, drain, follow, read_topic};
+pub use log_reader::{Drained, drain, follow, read_partitions, read_topic};
 pub use offsets::OffsetKeeper;
 pub use producer::{Producer, Sent};
 pub use rdkafka::consumer::ConsumerGroupMetadata as Membership;

@@ -7,6 +7,7 @@
 
 pub mod bucket;
 mod error;
+mod explain;
 mod grid;
 mod measure;
 mod overage;
@@ -14,18 +15,25 @@ pub mod page;
 pub mod params;
 mod periods;
 pub mod plan;
+mod simulate;
 mod summary;
+mod terms;
 mod usage;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use error::QueryError;
+pub use explain::{ExplainParams, ExplainedDay, Explanation};
 pub use grid::ROWS_MAX;
 pub use measure::{Measure, Value};
 pub use periods::{PeriodEntry, PeriodPage};
+pub use simulate::{SimulateAnswer, SimulateParams, check_range};
 pub use summary::SummaryAnswer;
+pub use terms::TermsAnswer;
 pub use usage::{UsageAnswer, UsageRow};
+
+pub use crate::codec::{FieldChange, Fields, decision_fields, differences, terms_fields};
 
 use crate::clock::Clock;
 use crate::domain::decision::LimitDecision;
@@ -88,17 +96,6 @@ pub struct OrgPage {
     pub partitions: Vec<i32>,
 }
 
-/// An org's policies and which of them is in force.
-#[derive(Clone, Debug)]
-pub struct PolicyAnswer {
-    /// Every policy, with its offset.
-    pub history: PolicyHistory,
-    /// The instant for which `in_force` is told.
-    pub now: Timestamp,
-    /// How fresh the answer is.
-    pub standing: Standing,
-}
-
 /// An org's published decisions.
 #[derive(Clone, Debug)]
 pub struct DecisionsAnswer {
@@ -116,6 +113,22 @@ pub struct Query {
     default: Arc<DefaultTerms>,
     clock: Arc<dyn Clock>,
     caught_up: Arc<dyn Fn(i32) -> bool + Send + Sync>,
+    topics: Arc<TopicNames>,
+}
+
+/// What the topics of records are called, where an answer names one.
+#[derive(Clone, Debug)]
+pub struct TopicNames {
+    /// The usage topic.
+    pub usage: String,
+    /// The policies topic.
+    pub policies: String,
+}
+
+impl Default for TopicNames {
+    fn default() -> Self {
+        Self { usage: "credit.usage".to_owned(), policies: "credit.policies".to_owned() }
+    }
 }
 
 impl Query {
@@ -129,7 +142,21 @@ impl Query {
         clock: Arc<dyn Clock>,
         caught_up: impl Fn(i32) -> bool + Send + Sync + 'static,
     ) -> Self {
-        Self { shelf, partitions, default: Arc::new(default), clock, caught_up: Arc::new(caught_up) }
+        let (default, caught_up) = (Arc::new(default), Arc::new(caught_up));
+        Self { shelf, partitions, default, clock, caught_up, topics: Arc::default() }
+    }
+
+    /// The same, calling the topics by these names.
+    #[must_use]
+    pub fn naming(mut self, topics: TopicNames) -> Self {
+        self.topics = Arc::new(topics);
+        self
+    }
+
+    /// What the topics are called.
+    #[must_use]
+    pub fn topics(&self) -> &TopicNames {
+        &self.topics
     }
 
     /// A page of the known orgs, by id, after the one that `page_token` names.
@@ -184,18 +211,6 @@ impl Query {
             moment.known(&snapshot, org)?;
         }
         Ok(DecisionsAnswer { decisions, standing: moment.standing(&snapshot)? })
-    }
-
-    /// An org's policies.
-    ///
-    /// # Errors
-    /// As [`Query::decisions`].
-    pub fn policy(&self, org: &str) -> Result<PolicyAnswer, QueryError> {
-        let (reader, moment) = self.open(org)?;
-        let snapshot = reader.snapshot();
-        moment.known(&snapshot, org)?;
-        let standing = moment.standing(&snapshot)?;
-        Ok(PolicyAnswer { history: snapshot.policies(org)?, now: moment.now, standing })
     }
 
     /// An org's usage, with the tag that names the answer's content. The rows are not read, and the answer is `None`,

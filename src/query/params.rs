@@ -202,7 +202,7 @@ fn list(text: Option<&str>) -> impl Iterator<Item = &str> {
     text.unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
-fn dimension(parameter: &'static str, name: &str) -> Result<Dimension, QueryError> {
+pub(super) fn dimension(parameter: &'static str, name: &str) -> Result<Dimension, QueryError> {
     Dimension::from_name(name).ok_or_else(|| {
         let hint = nearest(name, Dimension::ALL.into_iter().map(Dimension::name));
         QueryError::parameter(parameter, format!("there is no dimension `{name}`; {hint}"))
@@ -269,6 +269,23 @@ fn order(text: &str, group_by: &[Dimension]) -> Result<(OrderField, bool), Query
         QueryError::parameter("order_by", format!("rows cannot be ordered by `{field}`; {hint}"))
     })?;
     Ok((OrderField::Measure(measure), descending))
+}
+
+/// An RFC 3339 instant at a whole UTC hour, or a date in UTC.
+pub(super) fn utc_hour(name: &'static str, text: &str) -> Result<Hour, QueryError> {
+    hour(name, text, &TimeZone::UTC)
+}
+
+/// An RFC 3339 instant, or a date: its first instant in UTC.
+pub(super) fn instant(name: &'static str, text: &str) -> Result<Timestamp, QueryError> {
+    if text.len() == 10 {
+        return Ok(hour(name, text, &TimeZone::UTC)?.start());
+    }
+    let problem = || format!("`{text}` is neither a date (2026-11-20) nor an instant (2026-11-20T10:15:00Z)");
+    // A `+` that was not percent-encoded arrives as a space.
+    let instant = text.replace(' ', "+").parse::<jiff::Timestamp>();
+    let instant = instant.map_err(|_| QueryError::parameter(name, problem()))?;
+    Ok(Timestamp::from_micros(instant.as_microsecond()))
 }
 
 /// An RFC 3339 instant at a whole UTC hour, or a date: the first whole UTC hour of that local day.

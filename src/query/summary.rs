@@ -93,7 +93,7 @@ fn active_products(snapshot: &StoreSnapshot<'_>, org: &str, range: &[Hour]) -> R
 }
 
 /// Each planned row between the edges: its first hour, the value of the one dimension asked for, and its tally.
-fn read(
+pub(super) fn read(
     snapshot: &StoreSnapshot<'_>,
     org: &str,
     dimensions: &[Dimension],

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tallyman::codec::schemas::current;
 use tallyman::codec::{
     DecodeError, Decoder, Encoder, OutputEncoding, RecordType, RegistryError, SchemaRegistry, ValueEncoding,
-    encode_event, encode_terms, encode_usage, terms_json,
+    encode_event, encode_terms, encode_usage, terms_fields,
 };
 use tallyman::domain::alert::{Alert, AlertKind};
 use tallyman::domain::credits::{CreditSum, Credits, RECORD_CREDITS_MAX};

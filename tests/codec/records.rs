@@ -91,7 +91,7 @@ fn terms_come_back_from_every_encoding() {
 #[test]
 fn a_policys_bounds_are_checked() {
     use serde_json::json;
-    let policy = terms_json(&every_terms_record()[0]);
+    let policy = json!(terms_fields(&every_terms_record()[0]));
     assert_eq!(policy["base_allocation"], "1000.000000");
     assert_eq!(policy["auto_purchase"]["at_percent"], 90);
     let cases = [

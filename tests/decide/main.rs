@@ -3,11 +3,13 @@
 mod budget_model;
 mod budget_world;
 mod budgets;
+mod explain;
 mod grants;
 mod judge;
 mod model;
 mod period;
 mod purchase;
+mod simulate;
 mod summary;
 mod support;
 mod walk;

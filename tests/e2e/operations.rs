@@ -187,6 +187,33 @@ fn policies_are_applied_and_asked_for_and_usage_comes_as_csv() {
     assert_eq!(told["thresholds"], serde_json::json!([50, 80]));
     assert_eq!(told["anchor_day"], 7);
 
+    // Applied again it writes nothing; another author's change stands in the history with what it changed.
+    let before = told;
+    site.apply(policy);
+    let raised = policy.replace("12.345678", "20")
+        + "updated_by: bob\n---\ntype: Budget\norg_id: org-0000\n\
+                 budget_id: b1\nname: all\nlimit: 7\nperiod: week\naction: WARN\n";
+    site.apply(&raised);
+    let history = ["policy", "history", "org-0000", "--url", &instance.url];
+    wait_until("the instance to take the terms", PATIENCE, || site.tell(&history).contains("b1"));
+    let told = site.tell(&[&history[..], &["--output", "json"]].concat());
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let changes = told["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 3, "{told}");
+    assert_eq!(
+        (&changes[0]["follows"], &changes[0]["updated_by"]),
+        (&serde_json::Value::Null, &before["updated_by"])
+    );
+    assert_eq!((&changes[1]["follows"], &changes[1]["updated_by"]), (&changes[0]["offset"], &"bob".into()));
+    let raise = serde_json::json!({"field": "base_allocation", "from": "12.345678", "to": "20.000000"});
+    assert!(changes[1]["changed"].as_array().unwrap().contains(&raise), "{told}");
+    assert_eq!((&changes[2]["type"], &changes[2]["id"]), (&"Budget".into(), &"b1".into()));
+    let table = site.tell(&history);
+    assert!(table.contains("base_allocation: 12.345678 -> 20.000000"), "{table}");
+    assert!(site.tell(&[&history[..], &["--output", "csv"]].concat()).starts_with("offset,type,id,effective_at,"));
+    let budgets = site.tell(&["policy", "get", "org-0000", "budgets", "--url", &instance.url]);
+    assert!(budgets.lines().any(|line| line.starts_with("in force") && line.contains("b1")), "{budgets}");
+
     let usage = ["query", "usage", "org-0000", "--url", &instance.url, "--group-by", "model", "--output", "csv"];
     let csv = site.tell(&usage);
     let mut rows = csv.lines();
@@ -206,5 +233,73 @@ fn policies_are_applied_and_asked_for_and_usage_comes_as_csv() {
     let (code, _, told) =
         site.ask(&["query", "usage", "org-0000", "--url", &instance.url, "--bucket", "fortnight"]);
     assert_eq!(code, 2, "{told}");
+    instance.stop();
+}
+
+#[test]
+fn an_explanation_and_a_simulation_agree_with_the_log_and_with_each_other() {
+    use serde_json::Value;
+    let kafka = kafka().with_topics("explained", 1);
+    let site = Site::new(&kafka, &[]);
+    let policy = "type: OrgPolicy\norg_id: org-0000\nplan: small\nbase_allocation: 50\neffective_at: \
+                  2020-01-01T00:00:00Z\nupdated_by: ann\n";
+    site.apply(policy);
+    let instance = site.run();
+    site.tell(&["produce", "--seed", "71", "--count", "3000", "--orgs", "1"]);
+    site.wait_for_the_end(PATIENCE);
+    instance.wait_until_ready(PATIENCE);
+    wait_for_stores(&kafka, &[&instance]);
+    let audit = Audit::of(&kafka, Decoder::new(None));
+    let (micros, _) = audit.by_org["org-0000"];
+    let parsed = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+    let sum = |value: &Value| tallyman::domain::credits::parse_decimal(value.as_str().unwrap(), 6).unwrap();
+
+    let explain = ["explain", "org-0000", "--url", &instance.url];
+    let explained = parsed(&site.tell(&[&explain[..], &["--output", "json"]].concat()));
+    assert_eq!((&explained["action"], &explained["reason"]), (&"BLOCK".into(), &"ALLOWANCE_SPENT".into()));
+    let days: i128 = explained["days"].as_array().unwrap().iter().map(|day| sum(&day["credits"])).sum();
+    assert_eq!(sum(&explained["used"]), days, "the days sum to what was used in the period");
+    let products =
+        |day: &Value| day["products"].as_array().unwrap().iter().map(|one| sum(&one["credits"])).sum::<i128>();
+    assert_eq!(explained["days"].as_array().unwrap().iter().map(products).sum::<i128>(), days);
+    assert_eq!(explained["cause"]["topic"], kafka.topics.usage.as_str());
+    let text = site.tell(&explain);
+    let event = explained["cause"]["event_id"].as_str().unwrap();
+    assert!(text.contains(&format!("followed from event {event}")) && text.contains("by ann"), "{text}");
+
+    // What it names unblocks: exactly as much does not, one micro-credit more does.
+    let raise =
+        explained["unblocked_by"].as_array().unwrap().iter().find(|way| way["what"] == "base_allocation").unwrap();
+    let above = sum(&raise["more_than"]);
+    let simulate = |base: i128, more: &[&str]| {
+        let base = tallyman::domain::credits::format_decimal(base, 6);
+        std::fs::write(
+            site.path("other.yaml"),
+            policy.replace("base_allocation: 50", &format!("base_allocation: \"{base}\"")),
+        )
+        .unwrap();
+        let file = site.path("other.yaml").display().to_string();
+        let args = ["simulate", "org-0000", "--policy", &file, "--url", &instance.url, "--output", "json"];
+        parsed(&site.tell(&[&args[..], more].concat()))
+    };
+    let last = |told: &Value, side: &str| told[side].as_array().unwrap().last().unwrap().clone();
+    for exact in [&[][..], &["--exact"]] {
+        let same = simulate(50_000_000, exact);
+        assert_eq!(same["simulated"], same["actual"], "the same terms give the same outcome");
+        let actual = last(&same, "actual");
+        assert_eq!(actual["used"], explained["used"], "{exact:?}");
+        assert_eq!(actual["blocked"][0]["until"], Value::Null);
+        assert_eq!(last(&simulate(above, exact), "simulated")["blocked"].as_array().unwrap().len(), 1);
+        assert_eq!(last(&simulate(above + 1, exact), "simulated")["blocked"], serde_json::json!([]));
+    }
+    // To the event the block is not later than the decision, and in the hour that rows tell.
+    let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let exact = time(&last(&simulate(50_000_000, &["--exact"]), "actual")["blocked"][0]["from"]);
+    let hour = time(&last(&simulate(50_000_000, &[]), "actual")["blocked"][0]["from"]);
+    let decided = time(&explained["decision"]["decided_at"]);
+    println!(
+        "blocked in the hour of {hour}, at {exact} by the log, decided at {decided}; {micros} micro-credits in all"
+    );
+    assert!(exact <= decided, "{exact} {decided}");
     instance.stop();
 }

@@ -23,14 +23,14 @@ pub struct Server {
 }
 
 /// What a request gave.
-struct Reply {
-    status: u16,
+pub struct Reply {
+    pub status: u16,
     headers: ureq::http::HeaderMap,
-    body: String,
+    pub body: String,
 }
 
 impl Reply {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
@@ -39,7 +39,7 @@ impl Reply {
     }
 
     /// The detail of a problem, with its form checked.
-    fn problem(&self) -> String {
+    pub fn problem(&self) -> String {
         assert_eq!(self.header("content-type"), "application/problem+json");
         let problem = self.json();
         assert_eq!(problem["status"], self.status);
@@ -56,6 +56,10 @@ impl Server {
         for org in ["beta", "gamma"] {
             fixture.commit(org, &events(3, 6));
         }
+        Self::over(fixture, partitions)
+    }
+
+    pub fn over(fixture: Fixture, partitions: i32) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let health = Health::new(0);
         let state = ApiState::new(fixture.query(partitions), Telemetry::new(0), health.clone());
@@ -68,17 +72,21 @@ impl Server {
         Self { url, health, runtime, stop, ended, fixture }
     }
 
-    fn get(&self, path: &str) -> Reply {
+    pub fn get(&self, path: &str) -> Reply {
         self.ask("GET", path, &[])
     }
 
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
+        self.send(method, path, headers, "")
+    }
+
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut response = agent.run(request.body(()).unwrap()).unwrap();
+        let mut response = agent.run(request.body(body.to_owned()).unwrap()).unwrap();
         let body = response.body_mut().read_to_string().unwrap();
         Reply { status: response.status().as_u16(), headers: response.headers().clone(), body }
     }
@@ -99,7 +107,7 @@ fn usage_is_json_with_exact_decimals_totals_and_how_fresh_it_is() {
     assert_eq!(body["total"]["events"], 300);
     assert_eq!(body["as_of"], "2026-11-20T12:30:00Z");
     assert_eq!(body["position"]["usage"], 306);
-    assert_eq!(body["position"]["policies"], 6);
+    assert_eq!(body["position"]["policies"], 10);
     assert!(body["since"].is_null());
     assert_eq!(body["next_page_token"], "");
     let first = reply.body.find("product").unwrap();
@@ -250,7 +258,48 @@ fn summary_decisions_and_policy_have_the_fields_of_the_contract() {
     assert_eq!((&policy["offset"], &policy["policy"]["plan"]), (&3.into(), &"pro".into()));
     assert_eq!(policy["next_change_at"], "2027-01-01T00:00:00Z");
     assert_eq!(policy["history"][1]["policy"]["plan"], "max");
+    assert_eq!(
+        (&policy["history"][0]["state"], &policy["history"][1]["state"]),
+        (&"in_force".into(), &"scheduled".into())
+    );
     assert_eq!(server.get("/v1/orgs/beta").json()["limit_mode"], Value::Null);
+}
+
+#[test]
+fn terms_in_force_scheduled_and_ended_are_told_apart_and_tagged_with_their_last_offset() {
+    let server = Server::start(1);
+    let policy = server.get("/v1/orgs/acme/policy");
+    assert_eq!(policy.header("etag"), "\"9\"");
+    let budgets = server.get("/v1/orgs/acme/budgets").json();
+    assert_eq!(
+        (&budgets["budgets"][0]["offset"], &budgets["budgets"][0]["limit"]),
+        (&7.into(), &"9.000000".into())
+    );
+    assert_eq!(budgets["budgets"][0]["updated_by"], "ann");
+    assert_eq!(budgets["scheduled"], serde_json::json!([]));
+    let grants = server.get("/v1/orgs/acme/grants").json();
+    assert_eq!(grants["grants"], serde_json::json!([]));
+    assert_eq!(
+        (&grants["ended"][0]["grant_id"], &grants["ended"][0]["ends_at"]),
+        (&"old".into(), &"2026-02-01T11:00:00Z".into())
+    );
+    let labels = server.get("/v1/orgs/acme/labels").json();
+    assert_eq!(labels["labels"][0]["display_name"], "Ann");
+    let history = server.get("/v1/orgs/acme/policy/history").json();
+    let offsets: Vec<_> =
+        history["changes"].as_array().unwrap().iter().map(|change| change["offset"].as_i64().unwrap()).collect();
+    assert_eq!(offsets, [3, 5, 6, 7, 8, 9]);
+    assert_eq!(history["changes"][3]["follows"], 6);
+    assert_eq!(
+        history["changes"][3]["changed"],
+        serde_json::json!([
+            {"field": "limit", "from": "5.000000", "to": "9.000000"},
+            {"field": "effective_at", "from": "2026-01-01T00:00:00Z", "to": "2026-03-01T00:00:00Z"},
+        ])
+    );
+    assert_eq!(server.get("/v1/orgs/beta/budgets").header("etag"), "\"none\"");
+    assert_eq!(server.get("/v1/orgs/nobody/grants").status, 404);
+    assert_eq!(server.get("/v1/orgs/acme/labels?x=1").status, 400);
 }
 
 #[test]

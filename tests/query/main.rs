@@ -3,6 +3,8 @@
 
 mod api;
 mod cli;
+mod explain;
 mod overage;
+mod simulate;
 mod support;
 mod usage;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tallyman::clock::ManualClock;
+use tallyman::codec::terms_document::{DocumentDefaults, parse};
 use tallyman::domain::credits::Credits;
 use tallyman::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
 use tallyman::domain::dimension::Dimension;
@@ -96,6 +97,46 @@ pub fn policy(offset: i64, plan: &str, effective_at: &str) -> (i64, OrgPolicy) {
     (offset, policy)
 }
 
+/// A budget and its change, a grant that has ended, and a label.
+fn other_terms() -> Vec<(i64, TermsRecord)> {
+    let text = "\
+type: Budget
+org_id: acme
+budget_id: b1
+name: Everyone
+limit: 5
+period: day
+action: WARN
+effective_at: 2026-01-01T00:00:00Z
+---
+type: Budget
+org_id: acme
+budget_id: b1
+name: Everyone
+limit: 9
+period: day
+action: WARN
+effective_at: 2026-03-01T00:00:00Z
+---
+type: CreditGrant
+org_id: acme
+grant_id: old
+credits: 25
+kind: promo
+effective_at: 2026-01-01T00:00:00Z
+expires_at: 2026-02-01T10:30:00Z
+---
+type: Label
+org_id: acme
+dimension: user
+value: u1
+display_name: Ann
+";
+    let defaults = DocumentDefaults { effective_at: at("2026-01-01T00:00:00Z"), updated_by: "ann".to_owned() };
+    let documents = parse(text, &defaults).unwrap();
+    (6..).zip(documents.into_iter().map(|document| document.record)).collect()
+}
+
 pub fn decision() -> LimitDecision {
     LimitDecision {
         scope: Scope::org(ORG),
@@ -150,8 +191,23 @@ impl Fixture {
         Self { shelf, clock: ManualClock::new(at("2026-11-20T12:30:00Z")), store, position: 0, _dir: dir }
     }
 
-    /// Folds the events naively into rows of every view and commits them, with a policy and a decision.
+    /// Folds the events naively into rows of every view and commits them, for acme with its terms and a decision.
     pub fn commit(&mut self, org: &str, events: &[Event]) {
+        let policies = [policy(3, "pro", "2026-01-01T00:00:00Z"), policy(5, "max", "2027-01-01T00:00:00Z")];
+        let policies = policies.map(|(offset, policy)| (offset, TermsRecord::OrgPolicy(policy)));
+        let terms: Vec<_> = policies.into_iter().chain(other_terms()).collect();
+        let (terms, decision) = if org == ORG { (terms, Some(decision())) } else { (vec![], None) };
+        self.commit_with(org, events, &terms, decision.as_ref());
+    }
+
+    /// The same with these terms and this decision.
+    pub fn commit_with(
+        &mut self,
+        org: &str,
+        events: &[Event],
+        terms: &[(i64, TermsRecord)],
+        decision: Option<&LimitDecision>,
+    ) {
         let views = views();
         let mut rows: HashMap<(u8, i32, Vec<Option<&str>>), Tally> = HashMap::new();
         for event in events {
@@ -168,13 +224,11 @@ impl Fixture {
             let dimensions = u8::try_from(row.len()).unwrap();
             batch.put_row(&RowKey { view: *view, org, bucket: *bucket, values, dimensions }, tally);
         }
-        if org == ORG {
-            for (offset, policy) in
-                [policy(3, "pro", "2026-01-01T00:00:00Z"), policy(5, "max", "2027-01-01T00:00:00Z")]
-            {
-                batch.put_terms(offset, &TermsRecord::OrgPolicy(policy));
-            }
-            batch.put_level(&decision());
+        for (offset, record) in terms {
+            batch.put_terms(*offset, record);
+        }
+        if let Some(decision) = decision {
+            batch.put_level(decision);
         }
         self.position += i64::try_from(events.len()).unwrap();
         let meta = self.meta();
@@ -192,7 +246,7 @@ impl Fixture {
     fn meta(&self) -> TaskMeta {
         TaskMeta {
             position: self.position,
-            policies_position: 6,
+            policies_position: 10,
             origin: 0,
             since: None,
             log_time: at("2026-11-20T12:00:00Z"),

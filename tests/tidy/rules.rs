@@ -44,7 +44,17 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ),
     ("clock", &[]),
     // It makes the settings that rooms own from raw text.
-    ("config", &["codec::OutputEncoding", "gateway::table", "kafka::KafkaSettings", "kafka::Topics", "telemetry"]),
+    (
+        "config",
+        &[
+            "codec::OutputEncoding",
+            "codec::terms_document",
+            "gateway::table",
+            "kafka::KafkaSettings",
+            "kafka::Topics",
+            "telemetry",
+        ],
+    ),
     ("app", &["*"]),
     ("main", &["*"]),
     ("lib", &["*"]),

@@ -1,0 +1,168 @@
+//! `tallyman simulate --exact`: replays the log of an organisation's partition, record by record, through the door that the
+//! fold uses (`processor::intake`) and the judgement that decisions use (`domain::simulate`). It needs no instance and
+//! writes nothing. What is known of a record's time is Kafka's timestamp.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Usage;
+use super::apply::{registry, terms_of};
+use super::simulate::{Answer, Outcome, SimulateArgs};
+use crate::clock::{Clock as _, SystemClock};
+use crate::codec::Decoder;
+use crate::codec::terms_document::TermsDocument;
+use crate::config::Settings;
+use crate::domain::credits::CreditSum;
+use crate::domain::dedupe::{IdHasher, IdKey, Seen, Window};
+use crate::domain::event::Event;
+use crate::domain::murmur2::partition_of;
+use crate::domain::replay::Step;
+use crate::domain::simulate::{Simulation, with_terms};
+use crate::domain::terms::TermsRecord;
+use crate::domain::terms_book::OrgTerms;
+use crate::domain::terms_change::TermsLog;
+use crate::domain::time::{Hour, Timestamp};
+use crate::domain::walk::Terms;
+use crate::kafka;
+use crate::processor::intake::{self, Rules, Verdict};
+use crate::processor::ports::{Header, Record};
+use crate::query::{SimulateParams, check_range};
+
+/// Records between two looks at the bar.
+const BAR_EVERY: u64 = 4096;
+
+/// Replays the log under the documents' terms and under the organisation's own.
+pub(super) fn simulate(
+    settings: &Settings,
+    args: &SimulateArgs,
+    documents: &[TermsDocument],
+) -> anyhow::Result<Answer> {
+    let named = [("from", &args.from), ("to", &args.to)];
+    let params: Vec<(String, String)> =
+        named.iter().filter_map(|(name, value)| Some(((*name).to_owned(), (*value).clone()?))).collect();
+    let wrong = |error: crate::query::QueryError| Usage(error.to_string());
+    let params = SimulateParams::parse(&params).map_err(wrong)?;
+    let default = settings.default_terms()?;
+    let log = terms_of(settings, &BTreeSet::from([args.org.as_str()]))?.remove(&args.org).unwrap_or_default();
+    let own = org_terms(&log);
+    let now = SystemClock.now();
+    let to = params.to.unwrap_or(Hour(now.hour().0 + 1));
+    let own_terms = Terms { org: &own, default };
+    let from = params.from.unwrap_or_else(|| own_terms.period(now.min(to.start())).start);
+    check_range(from, to).map_err(wrong)?;
+    let records: Vec<TermsRecord> = documents.iter().map(|document| document.holding_from(from.start())).collect();
+    let other = with_terms(&own, &records);
+    let mut sides = [
+        Simulation::of_other_terms(&args.org, Terms { org: &other, default }, from.start(), to.start()),
+        Simulation::new(&args.org, own_terms, from.start(), to.start()),
+    ];
+    read(settings, &args.org, &mut |step| sides.iter_mut().for_each(|side| side.add(step)))?;
+    let [simulated, actual] = sides.map(|side| side.finish().iter().map(Outcome::of).collect());
+    Ok(Answer {
+        org_id: args.org.clone(),
+        from: from.start().to_string(),
+        to: to.start().to_string(),
+        simulated,
+        actual,
+    })
+}
+
+fn org_terms(log: &TermsLog) -> OrgTerms {
+    let mut terms = OrgTerms::default();
+    for (offset, record) in log.iter() {
+        terms.insert(offset, record.clone());
+    }
+    terms
+}
+
+/// What is remembered while the log is read.
+struct Door {
+    decoder: Decoder,
+    rules: Rules,
+    hasher: IdHasher,
+    log_time: Timestamp,
+    seen: HashMap<IdKey, Seen>,
+    /// Ids are looked through for expired ones when there are so many.
+    expire_at: usize,
+    problem: Option<String>,
+}
+
+impl Door {
+    /// The step that a record of the org is, where the fold would take it.
+    fn step(&mut self, record: &Record<'_>, headers: &[Header]) -> Option<Step> {
+        let log_time = self.log_time;
+        let Self { decoder, rules, hasher, seen, .. } = self;
+        let known = |key: IdKey| Ok::<_, crate::codec::DecodeError>(seen.get(&key).copied());
+        let (event, key, first) = match intake::judge(record, headers, log_time, rules, decoder, hasher, known) {
+            Ok(Verdict::Fold(event, key, first)) => (event, key, first),
+            Ok(_) => return None,
+            Err(error) => {
+                self.problem.get_or_insert_with(|| error.to_string());
+                return None;
+            }
+        };
+        seen.insert(key, first);
+        if seen.len() > self.expire_at {
+            let window = rules.window;
+            seen.retain(|_, first| window.remembers(first.at, log_time));
+            self.expire_at = (2 * seen.len()).max(self.expire_at);
+        }
+        let credits = match &event {
+            Event::Usage(usage) => usage.credits,
+            Event::Adjusted(adjusted) => adjusted.credits,
+            Event::Outcome(_) => return None,
+        };
+        let hour = event.occurred_at().hour();
+        Some(Step { known_at: log_time, hour, credits: CreditSum::from(credits) })
+    }
+}
+
+/// Each step of the org that its partition's log holds, with a bar of how far it is read.
+fn read(settings: &Settings, org: &str, each: &mut dyn FnMut(Step)) -> anyhow::Result<()> {
+    let partitions = kafka::cluster_info(&settings.kafka)?.partitions;
+    let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    let mut door = Door {
+        decoder: Decoder::new(registry(settings)?),
+        rules: Rules {
+            partitions,
+            window: Window::new(micros(settings.dedupe_window)),
+            future_micros_max: micros(settings.time.max_future),
+            age_micros_max: micros(settings.time.max_age),
+        },
+        hasher: IdHasher::default(),
+        log_time: Timestamp::from_micros(0),
+        seen: HashMap::new(),
+        expire_at: 1 << 16,
+        problem: None,
+    };
+    let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} records, {per_sec}, {eta} left");
+    let bar = ProgressBar::new(0).with_style(style.expect("the template is a legal constant"));
+    let partition = partition_of(org.as_bytes(), partitions);
+    let mut count = 0_u64;
+    kafka::read_partitions(
+        &settings.kafka,
+        &settings.kafka.topics.usage,
+        &[partition],
+        |record, headers, end| {
+            door.log_time = door.log_time.max(record.timestamp);
+            if count.is_multiple_of(BAR_EVERY) {
+                bar.set_length(end.unsigned_abs());
+                bar.set_position(record.offset.unsigned_abs());
+            }
+            count += 1;
+            // Only a record under the org's key can be its own here: all others are forwarded first.
+            if record.key == Some(org.as_bytes())
+                && let Some(step) = door.step(record, headers)
+            {
+                each(step);
+            }
+        },
+    )?;
+    bar.finish_and_clear();
+    match door.problem {
+        Some(problem) => Err(anyhow::anyhow!("the log cannot be replayed: {problem}")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,195 @@
+//! `tallyman simulate`: what other terms would have made of an organisation's usage, beside what its own made of it.
+//! A running instance answers at once, by the hour; `--exact` reads the log of the organisation's partition (`exact`).
+
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Usage;
+use super::apply::read_documents;
+use super::exact;
+use super::policy::Asking;
+use super::query::{org_path, write_json};
+use super::table::{Output, Table};
+use crate::codec::terms_document::TermsDocument;
+use crate::codec::terms_fields;
+use crate::config::Settings;
+use crate::domain::simulate::PeriodOutcome;
+
+/// Arguments of `tallyman simulate`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct SimulateArgs {
+    /// The organisation's id
+    pub(super) org: String,
+    /// A file of terms, as `policy apply` takes it; what leaves out `effective_at` holds from the range's start
+    #[arg(long, value_name = "FILE", required_unless_present = "budget")]
+    policy: Vec<String>,
+    /// A further file, likewise
+    #[arg(long, value_name = "FILE")]
+    budget: Vec<String>,
+    /// First hour: a date, or a whole UTC hour in RFC 3339 [default: the running period's start]
+    #[arg(long)]
+    pub(super) from: Option<String>,
+    /// First hour no longer in the range, likewise [default: the running hour's end]
+    #[arg(long)]
+    pub(super) to: Option<String>,
+    /// Read every event of the organisation's partition from Kafka instead of asking for hours
+    #[arg(long)]
+    exact: bool,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// The answer.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Answer {
+    pub(super) org_id: String,
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) simulated: Vec<Outcome>,
+    pub(super) actual: Vec<Outcome>,
+}
+
+/// What came of a period.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Outcome {
+    period_start: String,
+    period_end: String,
+    used: String,
+    allowance: Option<String>,
+    overage: String,
+    used_while_blocked: String,
+    packs: i32,
+    blocked: Vec<Blocked>,
+    thresholds: Vec<Threshold>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Blocked {
+    from: String,
+    until: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Threshold {
+    percent: i32,
+    at: String,
+}
+
+impl Outcome {
+    /// Of a replay whose instants are exact.
+    pub(super) fn of(outcome: &PeriodOutcome) -> Self {
+        Self {
+            period_start: outcome.period.starts_at().to_string(),
+            period_end: outcome.period.ends_at().to_string(),
+            used: outcome.used.to_string(),
+            allowance: outcome.allowance.map(|allowance| allowance.to_string()),
+            overage: outcome.overage.to_string(),
+            used_while_blocked: outcome.while_blocked.to_string(),
+            packs: outcome.packs,
+            blocked: outcome
+                .blocked
+                .iter()
+                .map(|((from, _), until)| Blocked {
+                    from: from.to_string(),
+                    until: until.map(|at| at.to_string()),
+                })
+                .collect(),
+            thresholds: outcome
+                .thresholds
+                .iter()
+                .map(|(percent, (at, _))| Threshold { percent: *percent, at: at.to_string() })
+                .collect(),
+        }
+    }
+}
+
+pub(super) fn run(settings: &Settings, args: &SimulateArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    if args.asking.output == Output::Csv {
+        return Err(Usage("a simulation is a table or JSON: leave out --output csv".to_owned()).into());
+    }
+    let path = org_path(&args.org, "/simulate")?;
+    let mut documents = Vec::new();
+    for file in args.policy.iter().chain(&args.budget) {
+        documents.extend(read_documents(file)?);
+    }
+    let answer = if args.exact {
+        exact::simulate(settings, args, &documents)?
+    } else {
+        let named = [("from", &args.from), ("to", &args.to)];
+        let params: Vec<(&str, &str)> =
+            named.iter().filter_map(|(name, value)| value.as_deref().map(|value| (*name, value))).collect();
+        let terms: Vec<Value> = documents.iter().map(question).collect();
+        args.asking.api(settings).post(&path, &params, &json!({"terms": terms}))?
+    };
+    Ok(match args.asking.output {
+        Output::Json => write_json(&answer, out),
+        _ => write(&answer, args.exact, out),
+    }?)
+}
+
+/// A document as the instance is asked with it.
+fn question(document: &TermsDocument) -> Value {
+    let mut fields = terms_fields(&document.record);
+    if !document.says_effective_at {
+        fields.0.retain(|(name, _)| name != "effective_at");
+    }
+    json!(fields)
+}
+
+/// A table a period: what these terms would have made of it, beside what was.
+fn write(answer: &Answer, exact: bool, out: &mut dyn Write) -> io::Result<()> {
+    let grain = if exact { "event by event" } else { "hour by hour" };
+    writeln!(out, "{} from {} to {}, {grain}", answer.org_id, answer.from, answer.to)?;
+    let mut starts: Vec<&str> =
+        answer.simulated.iter().chain(&answer.actual).map(|period| period.period_start.as_str()).collect();
+    starts.sort_unstable();
+    starts.dedup();
+    for start in starts {
+        let find = |periods: &'_ [Outcome]| periods.iter().position(|period| period.period_start == start);
+        let simulated = find(&answer.simulated).map(|place| &answer.simulated[place]);
+        let actual = find(&answer.actual).map(|place| &answer.actual[place]);
+        let mut table =
+            Table::new([format!("period from {start}"), "with these terms".into(), "as it was".into()]);
+        let mut row = |name: &str, value: &dyn Fn(&Outcome) -> String| {
+            let cell = |outcome: Option<&Outcome>| outcome.map(value).unwrap_or_default();
+            table.push([name.to_owned(), cell(simulated), cell(actual)]);
+        };
+        row("ends", &|outcome| outcome.period_end.clone());
+        row("used", &|outcome| outcome.used.clone());
+        row("allowance", &|outcome| outcome.allowance.clone().unwrap_or_else(|| "no limit".to_owned()));
+        row("overage", &|outcome| outcome.overage.clone());
+        row("blocked", &blocked);
+        row("used while blocked", &|outcome| outcome.used_while_blocked.clone());
+        row("packs asked for", &|outcome| outcome.packs.to_string());
+        let mut percents: Vec<i32> =
+            [simulated, actual].into_iter().flatten().flat_map(|o| &o.thresholds).map(|t| t.percent).collect();
+        percents.sort_unstable();
+        percents.dedup();
+        for percent in percents {
+            row(&format!("{percent} % reached"), &|outcome| {
+                let found = outcome.thresholds.iter().find(|threshold| threshold.percent == percent);
+                found.map_or_else(|| "no".to_owned(), |threshold| threshold.at.clone())
+            });
+        }
+        writeln!(out)?;
+        table.write(out)?;
+    }
+    if !exact {
+        writeln!(
+            out,
+            "\nAn instant that usage brought about is told by its hour; --exact tells it to the event."
+        )?;
+    }
+    Ok(())
+}
+
+fn blocked(outcome: &Outcome) -> String {
+    let spans = outcome.blocked.iter().map(|Blocked { from, until }| match until {
+        Some(until) => format!("{from} to {until}"),
+        None => format!("from {from} on"),
+    });
+    let spans: Vec<String> = spans.collect();
+    if spans.is_empty() { "never".to_owned() } else { spans.join("; ") }
+}

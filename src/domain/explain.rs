@@ -1,0 +1,112 @@
+//! Why a scope is blocked or allowed, and what would unblock it: the arithmetic behind `tallyman explain`. Pure: it takes
+//! what was judged and never judges by rules of its own; each amount is exact, to the micro-credit. Next: `replay` for
+//! since when.
+
+use super::credits::CreditSum;
+use super::decide::InForce;
+use super::decision::{Action, DecisionReason, Figures, Level, LimitDecision};
+use super::dimension::Dimension;
+use super::scope::Scope;
+use super::terms::LimitMode;
+use super::time::Timestamp;
+
+/// Something that would unblock a scope. Amounts must be exceeded: at exactly that much it is still blocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing more than waiting.
+    WaitUntil(Timestamp),
+    /// A base allocation above this.
+    RaiseBase(CreditSum),
+    /// A soft extra above this, in SOFT mode.
+    RaiseSoftExtra(CreditSum),
+    /// A grant of more than this.
+    Buy(CreditSum),
+    /// A budget's limit above this, or an end of the budget.
+    RaiseBudget(CreditSum),
+    /// The status `active`.
+    Activate,
+    /// A policy of its own.
+    GivePolicy,
+}
+
+/// What would unblock a scope that was judged so under those terms; nothing for one that is allowed. That waiting helps
+/// is for the caller to find out: `unblocked_at`.
+#[must_use]
+pub fn remedies(
+    level: &Level,
+    figures: &Figures,
+    terms: InForce<'_>,
+    unblocked_at: Option<Timestamp>,
+) -> Vec<Remedy> {
+    if level.action == Action::Allow {
+        return Vec::new();
+    }
+    let mut remedies: Vec<Remedy> = unblocked_at.into_iter().map(Remedy::WaitUntil).collect();
+    let used = figures.used;
+    match (level.reason, level.allowance, terms) {
+        (DecisionReason::Suspended, ..) => remedies.push(Remedy::Activate),
+        (DecisionReason::NoPolicy, ..) => remedies.push(Remedy::GivePolicy),
+        (DecisionReason::BudgetSpent, Some(_), _) => remedies.push(Remedy::RaiseBudget(used)),
+        (_, Some(allowance), InForce::Policy(_, policy)) => {
+            let overage = used - allowance;
+            let missing = overage - level.extra.unwrap_or_default();
+            remedies.push(Remedy::RaiseBase(CreditSum::from(policy.base_allocation) + missing));
+            if !(policy.limit_mode == LimitMode::Soft && policy.unlimited_overage) {
+                remedies.push(Remedy::RaiseSoftExtra(overage));
+            }
+            remedies.push(Remedy::Buy(missing));
+        }
+        _ => {}
+    }
+    remedies
+}
+
+/// The order in which scopes are told that are equal in all else (CONTRACT.md, Meaning: Decision); the org is last.
+const TOLD: [Dimension; Dimension::COUNT] = [
+    Dimension::User,
+    Dimension::Project,
+    Dimension::Workspace,
+    Dimension::Department,
+    Dimension::OperationDetail,
+    Dimension::Operation,
+    Dimension::Model,
+    Dimension::Provider,
+    Dimension::Product,
+    Dimension::Category,
+    Dimension::Tier,
+    Dimension::WorkspaceKind,
+];
+
+/// The decision that is told of a request with this value: of those that bind it, the blocked first, then the one with
+/// least remaining.
+#[must_use]
+pub fn told<'a>(decisions: &'a [LimitDecision], value: Option<(Dimension, &str)>) -> Option<&'a LimitDecision> {
+    let rank = |scope: &Scope| {
+        let dimension = scope.budget.as_ref().and_then(|budget| budget.dimension);
+        dimension.and_then(|dimension| TOLD.iter().position(|told| *told == dimension)).unwrap_or(TOLD.len())
+    };
+    let order = |decision: &&LimitDecision| {
+        let remaining = decision.figures.remaining.map_or(i128::MAX, |left| left.0);
+        (decision.level.action != Action::Block, remaining, rank(&decision.scope))
+    };
+    decisions.iter().filter(|decision| binds(decisions, &decision.scope, value)).min_by_key(order)
+}
+
+/// Whether a scope binds a request with that value: the org's own and whole-org budgets always, another when it names
+/// the value, or names none and the value has no decision of its own under that budget.
+fn binds(decisions: &[LimitDecision], scope: &Scope, asked: Option<(Dimension, &str)>) -> bool {
+    let Some(budget) = &scope.budget else { return true };
+    let Some(dimension) = budget.dimension else { return true };
+    let Some((asked_dimension, asked_value)) = asked else { return false };
+    if dimension != asked_dimension {
+        return false;
+    }
+    match &budget.value {
+        Some(value) => value == asked_value,
+        None => !decisions.iter().filter_map(|decision| decision.scope.budget.as_ref()).any(|other| {
+            other.budget_id == budget.budget_id
+                && other.dimension == budget.dimension
+                && other.value.as_deref() == Some(asked_value)
+        }),
+    }
+}

@@ -1,0 +1,217 @@
+//! What an org's terms would have said, instant by instant: its usage as it became known, judged again whenever usage or
+//! time could change the answer. It judges by `decide::judge` alone, so that it is never another truth than what was
+//! published; it never reads a row or a clock. `explain` asks since when a scope is blocked, `simulate` what other terms
+//! would have done.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use super::credits::CreditSum;
+use super::decide::{Facts, Granted, Judgement, judge};
+use super::decision::Level;
+use super::period::Period;
+use super::purchase::{Asked, purchase_id};
+use super::terms::{CreditGrant, DefaultTerms, TermsRecord};
+use super::terms_book::OrgTerms;
+use super::time::{Hour, Timestamp};
+use super::walk::{Balance, Terms, Walk};
+
+/// Usage as it became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// When it was known: steps come in the order of these instants.
+    pub known_at: Timestamp,
+    /// The hour to which it counts.
+    pub hour: Hour,
+    /// How much; below 0 for a correction.
+    pub credits: CreditSum,
+}
+
+impl Step {
+    /// All of an hour's usage, known at its last instant: what rows can tell.
+    #[must_use]
+    pub const fn whole_hour(hour: Hour, credits: CreditSum) -> Self {
+        Self { known_at: Hour(hour.0.saturating_add(1)).start().plus_micros(-1), hour, credits }
+    }
+}
+
+/// An instant at which the answer became another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// When.
+    pub at: Timestamp,
+    /// The hour of the usage that turned it; `None` when time or terms did.
+    pub by_usage_of: Option<Hour>,
+    /// What holds from then on.
+    pub judged: Judgement,
+}
+
+/// A replay up to an instant.
+#[derive(Clone, Debug)]
+pub struct Replay<'a> {
+    org_id: &'a str,
+    org: Cow<'a, OrgTerms>,
+    default: &'a DefaultTerms,
+    packs_come: bool,
+    hours: BTreeMap<Hour, CreditSum>,
+    walk: Walk,
+    first_hour: Hour,
+    at: Timestamp,
+    turn: Turn,
+    since: (Timestamp, Option<Hour>),
+}
+
+impl<'a> Replay<'a> {
+    /// Begins at `at`, before any usage. Requests for packs are answered by the terms alone.
+    #[must_use]
+    pub fn new(org_id: &'a str, terms: Terms<'a>, at: Timestamp) -> Self {
+        let hours = BTreeMap::new();
+        let (walk, first_hour) = load(terms, at, &hours);
+        let turn = Turn { at, by_usage_of: None, judged: judged(org_id, terms, &walk, None, at) };
+        let (org, default) = (Cow::Borrowed(terms.org), terms.default);
+        Self { org_id, org, default, packs_come: false, hours, walk, first_hour, at, turn, since: (at, None) }
+    }
+
+    /// The same where each pack that is asked for comes at once, and never expires.
+    #[must_use]
+    pub const fn with_packs(mut self) -> Self {
+        self.packs_come = true;
+        self
+    }
+
+    /// The first hour whose usage counts: that of the running period, or of the first grant that it may use.
+    #[must_use]
+    pub const fn first_hour(&self) -> Hour {
+        self.first_hour
+    }
+
+    /// What holds since when.
+    #[must_use]
+    pub const fn turn(&self) -> &Turn {
+        &self.turn
+    }
+
+    /// Since when action and reason are what they are, and the hour of the usage that made them so.
+    #[must_use]
+    pub const fn since(&self) -> (Timestamp, Option<Hour>) {
+        self.since
+    }
+
+    /// The running period.
+    #[must_use]
+    pub const fn period(&self) -> Period {
+        self.walk.period()
+    }
+
+    /// What the org has of its running period.
+    #[must_use]
+    pub fn balance(&self) -> Balance {
+        self.walk.balance()
+    }
+
+    /// The next instant at which time alone may change what holds.
+    #[must_use]
+    pub fn until(&self) -> Timestamp {
+        self.turn.judged.level.valid_until.min(self.walk.until())
+    }
+
+    /// Lets time go on to `until`, and tells each turn on the way.
+    pub fn pass(&mut self, until: Timestamp, each: &mut dyn FnMut(&Turn)) {
+        while self.until() <= until {
+            let at = self.until();
+            let terms = Terms { org: &self.org, default: self.default };
+            if !self.walk.advance(terms, at) {
+                self.walk = load(terms, at, &self.hours).0;
+            }
+            self.judge(at, None, each);
+        }
+    }
+
+    /// Takes usage; what was known before the instant that was reached already counts from there on.
+    pub fn add(&mut self, step: Step, each: &mut dyn FnMut(&Turn)) {
+        let at = step.known_at.max(self.at);
+        self.pass(at, each);
+        *self.hours.entry(step.hour).or_default() += step.credits;
+        if !self.walk.add(step.hour, step.credits) {
+            let terms = Terms { org: &self.org, default: self.default };
+            self.walk = load(terms, at, &self.hours).0;
+        }
+        self.judge(at, Some(step.hour), each);
+    }
+
+    fn judge(&mut self, at: Timestamp, by_usage_of: Option<Hour>, each: &mut dyn FnMut(&Turn)) {
+        self.at = at;
+        let mut judged = self.judged(&self.turn.judged.level, at);
+        while let Some(asked) = judged.purchase.filter(|_| self.packs_come) {
+            self.grant(asked, judged.level.period_start, at);
+            judged = self.judged(&judged.level, at);
+        }
+        let (was, is) = (&self.turn.judged.level, &judged.level);
+        let turned = (was.action, was.reason, was.level, was.allowance, was.extra, was.period_start)
+            != (is.action, is.reason, is.level, is.allowance, is.extra, is.period_start);
+        if (was.action, was.reason) != (is.action, is.reason) {
+            self.since = (at, by_usage_of);
+        }
+        if turned {
+            self.turn = Turn { at, by_usage_of, judged };
+            each(&self.turn);
+        } else {
+            self.turn.judged = judged;
+        }
+    }
+
+    fn judged(&self, previous: &Level, at: Timestamp) -> Judgement {
+        let terms = Terms { org: &self.org, default: self.default };
+        judged(self.org_id, terms, &self.walk, Some(previous), at)
+    }
+
+    /// The pack that was asked for comes.
+    fn grant(&mut self, asked: Asked, period_start: Timestamp, at: Timestamp) {
+        let pack = CreditGrant {
+            org_id: self.org_id.to_owned(),
+            grant_id: purchase_id(self.org_id, period_start, asked.ordinal),
+            credits: asked.credits,
+            kind: "purchase".to_owned(),
+            price: None,
+            currency: None,
+            effective_at: at,
+            expires_at: None,
+            voided_at: None,
+            priority: 0,
+            updated_by: "simulate".to_owned(),
+        };
+        self.org.to_mut().insert(i64::MAX, TermsRecord::CreditGrant(pack));
+        let terms = Terms { org: &self.org, default: self.default };
+        self.walk = load(terms, at, &self.hours).0;
+    }
+}
+
+/// A walk over those hours, and the first hour that it asks for.
+fn load(terms: Terms<'_>, at: Timestamp, hours: &BTreeMap<Hour, CreditSum>) -> (Walk, Hour) {
+    let mut first_hour = at.hour();
+    let read = |from, each: &mut dyn FnMut(Hour, CreditSum)| {
+        first_hour = from;
+        hours.range(from..).for_each(|(hour, credits)| each(*hour, *credits));
+        Ok::<(), Infallible>(())
+    };
+    let Ok(walk) = Walk::load(terms, at, read);
+    (walk, first_hour)
+}
+
+/// The decider's own judgement. The forecast is left out: it follows from the rate of an instant.
+fn judged(org_id: &str, terms: Terms<'_>, walk: &Walk, previous: Option<&Level>, now: Timestamp) -> Judgement {
+    let balance = walk.balance();
+    judge(&Facts {
+        org: org_id,
+        terms: Some(terms.org),
+        granted: Some(Granted { allowance: balance.allowance().unwrap_or_default(), until: walk.until() }),
+        default: terms.default,
+        period: walk.period(),
+        used: balance.used,
+        micros_per_second: 0,
+        previous,
+        forecast_cleared: false,
+        now,
+    })
+}

@@ -1,0 +1,77 @@
+//! `/v1/orgs/{org}/simulate`: what other terms would have made of an org's usage. It is asked by POST because the terms
+//! are its question; it writes nothing.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::domain::simulate::PeriodOutcome;
+use crate::query::SimulateParams;
+
+use super::dto::{self, credits, text};
+use super::guard::check_origin;
+use super::object::{Object, object};
+use super::problem::Problem;
+use super::{ApiState, Org, Params};
+
+/// The question.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// Documents as `policy apply` takes them.
+    terms: Vec<Value>,
+}
+
+/// `POST /v1/orgs/{org}/simulate` with `{"terms": [...]}`.
+pub async fn simulate(
+    State(state): State<ApiState>,
+    Org(org): Org,
+    Params(raw): Params,
+    headers: HeaderMap,
+    question: Result<Json<Question>, JsonRejection>,
+) -> Result<Response, Problem> {
+    check_origin(&headers)?;
+    let Json(question) = question.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let params = SimulateParams::parse(&raw)?;
+    let name = org.clone();
+    let answer = state.ask(move |query| query.simulate(&org, params, &question.terms)).await?;
+    let body = object! {
+        "org_id": json!(name),
+        "from": text(answer.from.start()),
+        "to": text(answer.to.start()),
+        "simulated": outcome(&answer.simulated),
+        "actual": outcome(&answer.actual),
+    };
+    Ok(Json(dto::with_standing(body, &answer.standing)).into_response())
+}
+
+/// Periods, earliest first.
+fn outcome(periods: &[PeriodOutcome]) -> Vec<Object> {
+    periods.iter().map(period).collect()
+}
+
+fn period(outcome: &PeriodOutcome) -> Object {
+    // Rows tell the hour in which usage turned something, not the instant.
+    let moment = |(at, hour): &(_, Option<crate::domain::time::Hour>)| {
+        hour.map_or_else(|| text(at), |hour| text(hour.start()))
+    };
+    let blocked = |(from, until): &(_, Option<_>)| {
+        object! {"from": moment(from), "until": until.map_or(Value::Null, text)}
+    };
+    let threshold = |(percent, at): &(i32, _)| object! {"percent": json!(percent), "at": moment(at)};
+    object! {
+        "period_start": text(outcome.period.starts_at()),
+        "period_end": text(outcome.period.ends_at()),
+        "used": text(outcome.used),
+        "allowance": credits(outcome.allowance),
+        "overage": text(outcome.overage),
+        "packs": json!(outcome.packs),
+        "used_while_blocked": text(outcome.while_blocked),
+        "blocked": outcome.blocked.iter().map(blocked).collect::<Vec<_>>(),
+        "thresholds": outcome.thresholds.iter().map(threshold).collect::<Vec<_>>(),
+    }
+}

@@ -1,0 +1,134 @@
+//! `simulate`: what other terms would have made of an org's usage, beside what its own made of it. From the rows, at the
+//! grain of an hour; `tallyman simulate --exact` replays the log itself with the same `domain::simulate`.
+
+use crate::codec::terms_document::{DocumentDefaults, parse};
+use crate::domain::replay::Step;
+use crate::domain::simulate::{PeriodOutcome, Simulation, with_terms};
+use crate::domain::terms::TermsRecord;
+use crate::domain::time::{Hour, Timestamp};
+use crate::domain::walk::Terms;
+
+use super::overage::org_hours;
+use super::params::{check_names, utc_hour};
+use super::{Query, QueryError, Standing};
+
+/// The most hours of one simulation: two years.
+const HOURS_MAX: i32 = 2 * 366 * 24;
+/// The most documents of one simulation.
+const DOCUMENTS_MAX: usize = 1000;
+
+/// A range to simulate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SimulateParams {
+    /// First hour; the running period's first if absent.
+    pub from: Option<Hour>,
+    /// First hour after; that after the running one if absent.
+    pub to: Option<Hour>,
+}
+
+impl SimulateParams {
+    /// Reads `from` and `to`.
+    ///
+    /// # Errors
+    /// On the first parameter that is unknown, repeated, or not what it must be.
+    pub fn parse(raw: &[(String, String)]) -> Result<Self, QueryError> {
+        check_names(raw, &["from", "to"], &[])?;
+        let get = |name: &'static str| {
+            let found = raw.iter().find(|(known, _)| known == name);
+            found.map(|(_, value)| utc_hour(name, value)).transpose()
+        };
+        Ok(Self { from: get("from")?, to: get("to")? })
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct SimulateAnswer {
+    /// First hour.
+    pub from: Hour,
+    /// First hour after.
+    pub to: Hour,
+    /// Under the other terms.
+    pub simulated: Vec<PeriodOutcome>,
+    /// Under the org's own.
+    pub actual: Vec<PeriodOutcome>,
+    /// How fresh the answer is.
+    pub standing: Standing,
+}
+
+impl Query {
+    /// Replays an org's hours under other terms: documents as `policy apply` takes them, each a JSON object. One that
+    /// leaves out `effective_at` holds from the range's start, whose they say they are does not matter.
+    ///
+    /// # Errors
+    /// When the org is not known here, a document is no terms record, the range is empty or too long, or the store
+    /// cannot be read.
+    pub fn simulate(
+        &self,
+        org: &str,
+        params: SimulateParams,
+        documents: &[serde_json::Value],
+    ) -> Result<SimulateAnswer, QueryError> {
+        let (reader, moment) = self.open(org)?;
+        let snapshot = reader.snapshot();
+        moment.known(&snapshot, org)?;
+        let own = snapshot.org_terms(org)?;
+        let own_terms = Terms { org: &own, default: &self.default };
+        let to = params.to.unwrap_or(Hour(moment.now.hour().0 + 1));
+        let from = params.from.unwrap_or_else(|| own_terms.period(moment.now.min(to.start())).start);
+        check_range(from, to)?;
+        let records = records(org, documents, from.start())?;
+        let other = with_terms(&own, &records);
+        let other_terms = Terms { org: &other, default: &self.default };
+        let mut simulated = Simulation::of_other_terms(org, other_terms, from.start(), to.start());
+        let mut actual = Simulation::new(org, own_terms, from.start(), to.start());
+        let first = simulated.first_hour().min(actual.first_hour());
+        for (hour, credits) in org_hours(&snapshot, org, first)? {
+            let step = Step::whole_hour(hour, credits);
+            simulated.add(step);
+            actual.add(step);
+        }
+        Ok(SimulateAnswer {
+            from,
+            to,
+            simulated: simulated.finish(),
+            actual: actual.finish(),
+            standing: moment.standing(&snapshot)?,
+        })
+    }
+}
+
+/// Refuses a range that is empty or too long.
+///
+/// # Errors
+/// Naming the parameter to change.
+pub fn check_range(from: Hour, to: Hour) -> Result<(), QueryError> {
+    if from >= to {
+        return Err(QueryError::parameter("to", "the range is half-open: `to` must be later than `from`"));
+    }
+    if i64::from(to.0) - i64::from(from.0) > i64::from(HOURS_MAX) {
+        return Err(QueryError::parameter("from", "a simulation spans two years at most"));
+    }
+    Ok(())
+}
+
+fn records(org: &str, documents: &[serde_json::Value], from: Timestamp) -> Result<Vec<TermsRecord>, QueryError> {
+    let wrong = |number: usize, what: &str| QueryError::parameter("terms", format!("document {number}: {what}"));
+    if documents.is_empty() || documents.len() > DOCUMENTS_MAX {
+        return Err(QueryError::parameter("terms", format!("give 1 to {DOCUMENTS_MAX} documents")));
+    }
+    let defaults = DocumentDefaults { effective_at: from, updated_by: "simulate".to_owned() };
+    let mut records = Vec::with_capacity(documents.len());
+    for (document, number) in documents.iter().zip(1..) {
+        let mut document = document.clone();
+        let fields = document.as_object_mut().ok_or_else(|| wrong(number, "is no object"))?;
+        fields.insert("org_id".to_owned(), org.into());
+        let read = parse(&document.to_string(), &defaults).map_err(|errors| wrong(number, &told(&errors.0)))?;
+        records.extend(read.into_iter().map(|document| document.record));
+    }
+    Ok(records)
+}
+
+fn told(errors: &[crate::codec::terms_document::DocumentError]) -> String {
+    errors.iter().map(|error| error.message.as_str()).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,223 @@
+//! `tallyman policy apply` as a person uses it, against the embedded broker: what changes is shown before it is written,
+//! nothing is written twice, and what cannot be valid is refused with its line and field.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use tallyman::kafka::{Embedded, KafkaSettings, read_topic};
+
+struct Desk {
+    settings: KafkaSettings,
+    dir: tempfile::TempDir,
+    _broker: Embedded,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let mut settings = KafkaSettings { partitions: 3, replication_factor: 1, ..KafkaSettings::default() };
+        let broker = Embedded::start(&settings).unwrap();
+        settings.bootstrap_servers = broker.bootstrap_servers();
+        Self { settings, dir: tempfile::tempdir().unwrap(), _broker: broker }
+    }
+
+    fn file(&self, text: &str) -> PathBuf {
+        let path = self.dir.path().join("terms.yaml");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Exit code, standard output and standard error, without the folder's name.
+    fn apply(&self, text: &str, more: &[&str]) -> (i32, String, String) {
+        let path = self.file(text);
+        let done = Command::new(env!("CARGO_BIN_EXE_tallyman"))
+            .args(["policy", "apply"])
+            .arg(&path)
+            .args(more)
+            .env("TALLYMAN__KAFKA__BOOTSTRAP_SERVERS", &self.settings.bootstrap_servers)
+            .env("USER", "ann")
+            .env_remove("TALLYMAN_CONFIG")
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let err = text(done.stderr).replace(&path.display().to_string(), "terms.yaml");
+        (done.status.code().unwrap(), text(done.stdout), err)
+    }
+
+    fn records(&self) -> usize {
+        let mut count = 0;
+        read_topic(&self.settings, &self.settings.topics.policies, |_, _| count += 1).unwrap();
+        count
+    }
+}
+
+const TERMS: &str = "\
+type: OrgPolicy
+org_id: acme
+plan: team
+base_allocation: 1000
+---
+type: Budget
+org_id: acme
+budget_id: per-user
+name: Each user
+dimension: user
+value: \"*\"
+limit: 50
+period: day
+action: BLOCK
+---
+type: CreditGrant
+org_id: acme
+grant_id: welcome
+credits: 25
+kind: promo
+effective_at: 2026-01-01T00:00:00Z
+expires_at: 2027-01-01T00:00:00Z
+---
+type: Label
+org_id: acme
+dimension: user
+value: u1
+display_name: Ann
+---
+type: PurchaseDeclined
+org_id: acme
+purchase_id: p1
+reason: no funds
+";
+
+#[test]
+fn a_file_is_shown_before_it_is_written_and_applied_twice_writes_nothing() {
+    let desk = Desk::new();
+    let (code, out, err) = desk.apply(TERMS, &["--dry-run"]);
+    assert_eq!(code, 0, "{err}");
+    for part in [
+        "OrgPolicy acme from 20",
+        "(new)\n  + plan ",
+        "  + base_allocation    1000.000000\n",
+        "Budget acme per-user from",
+        "CreditGrant acme welcome from 2026-01-01T00:00:00Z (new)",
+        "Label acme user:u1 (new)",
+        "PurchaseDeclined acme p1 (new)",
+        "Dry run: 5 of 5 documents would be written to credit.policies.",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert_eq!(desk.records(), 0);
+    let (_, out, _) = desk.apply(TERMS, &[]);
+    assert!(out.ends_with("5 of 5 documents written to credit.policies.\n"), "{out}");
+    assert_eq!(desk.records(), 5);
+
+    let (code, out, _) = desk.apply(TERMS, &[]);
+    assert_eq!((code, desk.records()), (0, 5), "{out}");
+    assert!(out.contains("OrgPolicy acme: unchanged (offset 0 since 20"), "{out}");
+    assert!(out.ends_with("Nothing to write: all of it stands in credit.policies already.\n"), "{out}");
+
+    let raised =
+        TERMS.replace("base_allocation: 1000", "base_allocation: 2000\nlimit_mode: SOFT\nsoft_extra: \"0.5\"");
+    let (_, out, _) = desk.apply(&raised, &[]);
+    for part in [
+        "(now offset 0 since 20",
+        ", by ann)\n",
+        "  ~ base_allocation  1000.000000 -> 2000.000000\n",
+        "  ~ limit_mode       HARD -> SOFT\n",
+        "  ~ soft_extra       0.000000 -> 0.500000\n",
+        "Budget acme per-user: unchanged",
+        "1 of 5 documents written",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert!(!out.contains("plan"), "only what changes is shown: {out}");
+    assert_eq!(desk.records(), 6);
+}
+
+#[test]
+fn a_scheduled_change_is_written_once_and_what_it_ends_is_told() {
+    let desk = Desk::new();
+    let policy = "type: OrgPolicy\norg_id: acme\nplan: team\nbase_allocation: 1000\n";
+    let later = policy.replace("1000", "500") + "effective_at: 2099-01-01T00:00:00Z\n";
+    let both = format!("{policy}---\n{later}");
+    let (code, out, err) = desk.apply(&both, &[]);
+    assert_eq!((code, desk.records()), (0, 2), "{err}");
+    assert!(out.contains("from 2099-01-01T00:00:00Z (now offset 0 since"), "{out}");
+    assert!(out.contains("  ~ base_allocation  1000.000000 -> 500.000000\n"), "{out}");
+    assert_eq!(desk.apply(&both, &[]).0, 0);
+    assert_eq!(desk.records(), 2);
+    let (_, out, _) = desk.apply(&policy.replace("1000", "700"), &["--dry-run"]);
+    assert!(
+        out.contains("it holds until 2099-01-01T00:00:00Z, when the record at offset 1 takes its place"),
+        "{out}"
+    );
+    // Who wrote it counts when the file says so.
+    desk.apply(&format!("{policy}updated_by: bob\n"), &[]);
+    assert_eq!(desk.records(), 3);
+    desk.apply(&format!("{policy}updated_by: bob\n"), &[]);
+    desk.apply(policy, &[]);
+    assert_eq!(desk.records(), 3);
+}
+
+#[test]
+fn what_cannot_be_valid_is_refused_with_line_and_field_and_keeps_all_out() {
+    let desk = Desk::new();
+    desk.apply("type: PurchaseDeclined\norg_id: acme\npurchase_id: p1\nreason: no funds\n", &[]);
+    let good = "type: Label\norg_id: acme\ndimension: user\nvalue: u1\ndisplay_name: Ann\n---\n";
+    let budget = "type: Budget\norg_id: acme\nbudget_id: b\nname: b\nlimit: 5\nperiod: day\naction: WARN\n";
+    let cases: &[(String, &[&str])] = &[
+        (
+            format!("{budget}expires_at: 2020-01-01T00:00:00Z\neffective_at: 2026-01-01T00:00:00Z\n"),
+            &["terms.yaml, document 2, line 14: `expires_at` is 2020-01-01T00:00:00Z, not after `effective_at` \
+               2026-01-01T00:00:00Z: it would never hold"],
+        ),
+        (
+            format!("{budget}value: u1\n---\n{}", budget.replace("limit: 5", "limit: -5").replace("WARN", "warn")),
+            &[
+                "terms.yaml, document 2, line 14: `value` needs a `dimension`",
+                "terms.yaml, document 3, line 20: `limit` must lie within 0..10^9",
+                "terms.yaml, document 3, line 22: `action` is \"warn\", none of the known values",
+            ],
+        ),
+        (
+            format!("{budget}---\n{}", budget.replace("limit: 5", "limit: 6")),
+            &[
+                "terms.yaml, document 3, line 15: `type` is that of document 2 from the same instant on: keep one of them",
+            ],
+        ),
+        (
+            "type: CreditGrant\norg_id: acme\ngrant_id: p1\ncredits: 5\nkind: purchase\n".to_owned(),
+            &[
+                "terms.yaml, document 2, line 9: `grant_id` was declined already, by the record at offset 0; grant \
+               another id",
+            ],
+        ),
+        (
+            "type: Budgte\n".to_owned(),
+            &["terms.yaml, document 2, line 7: `type` is \"Budgte\"; it must be one of"],
+        ),
+    ];
+    for (text, faults) in cases {
+        let (code, out, err) = desk.apply(&format!("{good}{text}"), &[]);
+        assert_eq!(code, 2, "{text}: {out}");
+        assert_eq!(err.lines().count(), faults.len() + 1, "{text}: {err}");
+        for fault in *faults {
+            assert!(err.contains(fault), "{fault}: {err}");
+        }
+        assert!(err.ends_with("nothing is written\n"), "{err}");
+    }
+    assert_eq!(desk.records(), 1);
+}
+
+#[test]
+fn what_is_legal_and_perhaps_not_meant_is_noted() {
+    let desk = Desk::new();
+    let (code, out, _) = desk.apply(
+        "type: OrgPolicy\norg_id: acme\nplan: p\nbase_allocation: 1\nsoft_extra: 5\n---\n\
+         type: CreditGrant\norg_id: acmee\ngrant_id: g\ncredits: 5\nkind: pack\nprice: 3\n",
+        &["--dry-run"],
+    );
+    assert_eq!(code, 0);
+    for note in
+        ["mean nothing while `limit_mode` is HARD", "`acmee` has no policy", "a `price` without a `currency`"]
+    {
+        assert!(out.contains(note), "{note}: {out}");
+    }
+}

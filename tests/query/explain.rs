@@ -1,0 +1,149 @@
+//! `explain` over HTTP and as the command line tells it: which scope, since when, by what, and what unblocks it.
+
+use std::process::Command;
+
+use tallyman::codec::terms_document::{DocumentDefaults, parse};
+use tallyman::domain::decision::{Cause, DecisionReason, LimitDecision};
+use tallyman::domain::dimension::Dimension;
+use tallyman::domain::terms::TermsRecord;
+
+use super::api::Server;
+use super::support::{Event, Fixture, at, decision};
+
+const POLICY: &str = "\
+type: OrgPolicy
+org_id: acme
+plan: team
+base_allocation: 10
+effective_at: 2026-01-01T00:00:00Z
+updated_by: ann
+---
+type: OrgPolicy
+org_id: acme
+plan: bigger
+base_allocation: 20
+effective_at: 2026-11-25T00:00:00Z
+updated_by: bob
+";
+
+fn terms(text: &str) -> Vec<(i64, TermsRecord)> {
+    let defaults = DocumentDefaults { effective_at: at("2026-01-01T00:00:00Z"), updated_by: "ann".to_owned() };
+    (3..).zip(parse(text, &defaults).unwrap().into_iter().map(|document| document.record)).collect()
+}
+
+fn event(hour: &str, product: &'static str, micros: i64) -> Event {
+    let mut values = [None; Dimension::COUNT];
+    values[Dimension::Product.index()] = Some(product);
+    Event { hour: at(hour).hour(), values, micros, ok: true, latency_ms: 5 }
+}
+
+/// Twelve credits of ten, the limit crossed at ten o'clock of the day that is asked about.
+pub fn blocked() -> Server {
+    let mut published: LimitDecision = decision();
+    published.level.period_start = at("2026-11-01T00:00:00Z");
+    published.level.period_end = at("2026-12-01T00:00:00Z");
+    published.level.valid_until = at("2026-11-25T00:00:00Z");
+    published.level.allowance = Some(tallyman::domain::credits::CreditSum::whole(10));
+    published.level.extra = Some(tallyman::domain::credits::CreditSum::ZERO);
+    published.decided_at = at("2026-11-20T10:12:33Z");
+    published.cause = Cause { trace_id: Some("4bf9".to_owned()), ..published.cause };
+    let events = [
+        event("2026-11-02T08:00:00Z", "chat", 3_000_000),
+        event("2026-11-20T09:00:00Z", "agents", 4_500_000),
+        event("2026-11-20T10:00:00Z", "chat", 4_500_000),
+    ];
+    let mut fixture = Fixture::new();
+    fixture.commit_with("acme", &events, &terms(POLICY), Some(&published));
+    Server::over(fixture, 1)
+}
+
+fn told(server: &Server, more: &[&str]) -> (i32, String, String) {
+    let done = Command::new(env!("CARGO_BIN_EXE_tallyman"))
+        .args(["explain", "acme", "--url", &server.url])
+        .args(more)
+        .env_remove("TALLYMAN_CONFIG")
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
+}
+
+#[test]
+fn a_block_is_told_with_its_instant_event_terms_sums_and_ways_out() {
+    let server = blocked();
+    let (code, text, error) = told(&server, &[]);
+    assert_eq!(code, 0, "{error}");
+    let expected = "\
+acme is blocked: the allowance of this period is spent (ALLOWANCE_SPENT).
+So since 2026-11-20T10:12:33Z; the last decision followed from event e41 (credit.usage, partition 0, offset 41, trace 4bf9).
+
+Period  2026-11-01T00:00:00Z to 2026-12-01T00:00:00Z
+Used    12.000000 of 10.000000; 0.000000 remain
+Terms   plan team, base_allocation 10.000000, HARD; since 2026-01-01T00:00:00Z, by ann (credit.policies, offset 3)
+
+The sum that led there, by UTC day and product:
+day          credits      chat    agents
+2026-11-02  3.000000  3.000000         -
+2026-11-20  9.000000  4.500000  4.500000
+
+Each of these unblocks it:
+  - Wait until 2026-11-25T00:00:00Z.
+  - Raise base_allocation to more than 12.000000.
+  - Set limit_mode SOFT with a soft_extra of more than 2.000000.
+  - Buy (or grant) more than 2.000000 credits.
+";
+    assert_eq!(text, expected);
+    let (_, json, _) = told(&server, &["--output", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        json["unblocked_by"][0]["until"], "2026-11-25T00:00:00Z",
+        "the scheduled policy comes before the period's end"
+    );
+    assert_eq!((&json["policy"]["updated_by"], &json["policy_offset"]), (&"ann".into(), &3.into()));
+    assert_eq!(json["decision"]["version"], 7);
+}
+
+#[test]
+fn a_past_instant_is_told_from_the_terms_and_hours_of_then() {
+    let server = blocked();
+    let at = |at: &str| server.get(&format!("/v1/orgs/acme/explain?at={at}")).json();
+    let before = at("2026-11-20T10:05:00Z");
+    assert_eq!((&before["action"], &before["used"]), (&"ALLOW".into(), &"7.500000".into()));
+    assert_eq!(
+        (&before["used_in_that_hour"], &before["at_end_of_that_hour"]),
+        (&"4.500000".into(), &"BLOCK".into())
+    );
+    assert_eq!((&before["decision"], &before["cause"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    let after = at("2026-11-20T11:30:00Z");
+    assert_eq!(
+        (&after["action"], &after["reason"]),
+        (&"BLOCK".into(), &DecisionReason::AllowanceSpent.name().into())
+    );
+    assert_eq!(
+        (&after["holds_since"], &after["cause"]["event_id"]),
+        (&"2026-11-20T10:12:33Z".into(), &"e41".into())
+    );
+    let year = at("2025-06-01T00:00:00Z");
+    assert_eq!((&year["action"], &year["reason"]), (&"ALLOW".into(), &"NO_POLICY".into()));
+    let text = told(&server, &["--at", "2026-11-20T10:05:00Z"]).1;
+    assert!(text.contains("acme is allowed: its usage is within the allowance"), "{text}");
+    assert!(text.contains("Within that hour 4.500000 more were used, and by its end it was blocked."), "{text}");
+}
+
+#[test]
+fn what_cannot_be_explained_is_refused_with_what_to_give() {
+    let server = blocked();
+    for (question, says) in [
+        ("at=2030-01-01T00:00:00Z", "lies ahead"),
+        ("at=yesterday", "neither a date"),
+        ("dimension=user", "together"),
+        ("dimension=users&value=u", "did you mean `user`"),
+        ("when=now", "no parameter `when`"),
+    ] {
+        let reply = server.get(&format!("/v1/orgs/acme/explain?{question}"));
+        assert_eq!(reply.status, 400, "{question}");
+        assert!(reply.problem().contains(says), "{question}: {}", reply.body);
+    }
+    assert_eq!(told(&server, &["--output", "csv"]).0, 2);
+    assert_eq!(told(&server, &["--value", "x"]).0, 2);
+}

@@ -1,0 +1,77 @@
+//! `simulate` over HTTP and as the command line tells it.
+
+use std::process::Command;
+
+use super::api::Server;
+use super::explain::blocked;
+
+fn told(server: &Server, documents: &str, more: &[&str]) -> (i32, String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("terms.yaml");
+    std::fs::write(&file, documents).unwrap();
+    let done = Command::new(env!("CARGO_BIN_EXE_tallyman"))
+        .args(["simulate", "acme", "--url", &server.url, "--policy"])
+        .arg(&file)
+        .args(more)
+        .env_remove("TALLYMAN_CONFIG")
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
+}
+
+const SOFT: &str =
+    "type: OrgPolicy\norg_id: acme\nplan: soft\nbase_allocation: 8\nlimit_mode: SOFT\nsoft_extra: 10\n";
+
+#[test]
+fn other_terms_stand_beside_what_was() {
+    let server = blocked();
+    let (code, text, error) = told(&server, SOFT, &["--from", "2026-11-01", "--to", "2026-11-21"]);
+    assert_eq!(code, 0, "{error}");
+    let expected = "\
+acme from 2026-11-01T00:00:00Z to 2026-11-21T00:00:00Z, hour by hour
+
+period from 2026-11-01T00:00:00Z  with these terms      as it was
+ends                              2026-12-01T00:00:00Z  2026-12-01T00:00:00Z
+used                              12.000000             12.000000
+allowance                         8.000000              10.000000
+overage                           4.000000              2.000000
+blocked                           never                 from 2026-11-20T10:00:00Z on
+used while blocked                0.000000              0.000000
+packs asked for                   0                     0
+75 % reached                      2026-11-20T09:00:00Z  2026-11-20T09:00:00Z
+90 % reached                      2026-11-20T09:00:00Z  2026-11-20T10:00:00Z
+100 % reached                     2026-11-20T10:00:00Z  2026-11-20T10:00:00Z
+
+An instant that usage brought about is told by its hour; --exact tells it to the event.
+";
+    assert_eq!(text, expected);
+    let (_, json, _) = told(&server, SOFT, &["--output", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["from"], &json["to"]), (&"2026-11-01T00:00:00Z".into(), &"2026-11-20T13:00:00Z".into()));
+    assert_eq!(json["actual"][0]["blocked"][0]["from"], "2026-11-20T10:00:00Z");
+    assert_eq!(json["simulated"][0]["blocked"], serde_json::json!([]));
+}
+
+#[test]
+fn a_simulation_that_cannot_be_is_refused() {
+    let server = blocked();
+    let (code, _, error) = told(&server, &SOFT.replace("SOFT", "SOFTER"), &[]);
+    assert_eq!(code, 2);
+    assert!(error.contains("line 5: `limit_mode` is \"SOFTER\""), "{error}");
+    assert_eq!(told(&server, SOFT, &["--from", "2026-11-20", "--to", "2026-11-20"]).0, 2);
+    assert_eq!(told(&server, SOFT, &["--from", "2020-01-01"]).0, 2);
+    let path = "/v1/orgs/acme/simulate";
+    let post = |headers: &[(&str, &str)], body: &str| server.send("POST", path, headers, body);
+    let json = ("content-type", "application/json");
+    assert_eq!(post(&[json], "{\"terms\": []}").status, 400);
+    assert_eq!(post(&[json], "{\"terms\": [{\"type\": \"OrgPolicy\"}]}").status, 400);
+    assert_eq!(post(&[json], "{\"term\": []}").status, 422);
+    assert_eq!(post(&[], "{\"terms\": []}").status, 415, "a form of another site cannot send JSON");
+    assert_eq!(post(&[json, ("origin", "http://evil.example")], "{\"terms\": []}").status, 403);
+    assert_eq!(server.get(path).status, 405);
+    let document = "{\"terms\": [{\"type\": \"OrgPolicy\", \"plan\": \"p\", \"unlimited\": true}]}";
+    let reply = post(&[json, ("origin", "http://localhost:3000")], document);
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(reply.json()["simulated"][0]["allowance"], serde_json::Value::Null);
+}
