@@ -105,9 +105,9 @@ fn an_exact_value_overrides() {
     assert_eq!(action(&world, "acme|user|ann|boss"), Action::Allow);
     assert!(world.decision("acme|user|ann|each").is_none(), "it binds ann no more");
     // Its own goes: the budget of all others binds ann at once, with all that was used.
-    let expires_at = Some(world.now.plus_micros(3_600_000_000));
-    world.put(TermsRecord::Budget(Budget { expires_at, ..budget("boss", Some("ann"), "50") }));
-    world.wait(expires_at.unwrap());
+    let expires_at = world.now.plus_micros(3_600_000_000);
+    world.put(TermsRecord::Budget(Budget { expires_at: Some(expires_at), ..budget("boss", Some("ann"), "50") }));
+    world.wait(expires_at);
     assert_eq!(action(&world, "acme|user|ann|boss"), Action::Allow);
     assert_eq!(told(&world, "acme|user|ann|each"), (Action::Block, DecisionReason::BudgetSpent, 100));
     // One of another period and action overrides it too.
