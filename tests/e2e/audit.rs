@@ -205,12 +205,14 @@ pub fn check_decisions(decisions: &[LimitDecision], crossing: &BTreeSet<String>)
 /// Holds for the alerts of orgs whose terms and period stay: no kind and level twice, one BLOCKED for each org in `crossing`.
 pub fn check_alerts(alerts: &[Value], crossing: &BTreeSet<String>) {
     let (mut ids, mut told, mut blocked) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut foretold = BTreeSet::new();
     for alert in alerts {
         let text = |field: &str| alert[field].as_str().unwrap_or_else(|| panic!("{field} in {alert}")).to_owned();
         assert!(ids.insert(text("alert_id")), "twice: {alert}");
         assert!(told.insert((text("org_id"), text("kind"), alert["level"].to_string())), "twice: {alert}");
         match text("kind").as_str() {
             "BLOCKED" => assert!(blocked.insert(text("org_id")), "twice: {alert}"),
+            "DEPLETION_FORECAST" => assert!(foretold.insert(text("org_id")), "twice a day: {alert}"),
             kind => assert_eq!(kind, "THRESHOLD", "{alert}"),
         }
     }
