@@ -169,3 +169,11 @@ fn a_misspelt_field_inside_an_object_is_told_with_its_own_line() {
          `auto_purchase.pack_credits`?\ndocument 1, line 5: `auto_purchase.pack_credits` is missing"
     );
 }
+
+#[test]
+fn a_file_may_hold_ten_thousand_documents() {
+    let label =
+        |number| format!("type: Label\norg_id: acme\ndimension: user\nvalue: u{number}\ndisplay_name: Ann\n");
+    let text: Vec<String> = (0..10_000).map(label).collect();
+    assert_eq!(parse(&text.join("---\n"), &defaults()).unwrap().len(), 10_000);
+}

@@ -91,11 +91,20 @@ impl TermsDocument {
 /// # Errors
 /// Every field at fault, of every document.
 pub fn parse(text: &str, defaults: &DocumentDefaults) -> Result<Vec<TermsDocument>, DocumentErrors> {
-    let documents: Vec<Document<'_>> = serde_saphyr::from_multiple(text).map_err(|error| {
-        let error = error.without_snippet();
-        let line = error.location().map(|location| location.line());
-        DocumentErrors(vec![DocumentError { document: document_at(text, line), line, message: error.to_string() }])
-    })?;
+    // An org may have ten thousand budgets, and a file may hold all of them.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_documents: 100_000, max_events: 10_000_000, max_nodes: 5_000_000 },
+    };
+    let documents: Vec<Document<'_>> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+            let error = error.without_snippet();
+            let line = error.location().map(|location| location.line());
+            DocumentErrors(vec![DocumentError {
+                document: document_at(text, line),
+                line,
+                message: error.to_string(),
+            }])
+        })?;
     let (mut read, mut errors) = (Vec::new(), Vec::new());
     for (document, number) in documents.into_iter().zip(1..) {
         let lines = Lines::of_document(&document, text);
