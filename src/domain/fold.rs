@@ -19,7 +19,7 @@ use super::interner::{Interner, Symbol};
 use super::tally::{Field, Tally};
 use super::time::Hour;
 use super::view::DIMENSIONS_MAX;
-use combos::{Combo, ComboId, Combos};
+use combos::{ComboId, Combos};
 use content_fold::{ContentSet, Recount};
 use deltas::Deltas;
 pub use row_sets::{Frozen, RowSets};
@@ -95,15 +95,15 @@ pub struct Spend<'a> {
     pub hour: Hour,
     /// Credits, perhaps negative.
     pub credits: Credits,
-    values: &'a [Symbol; Dimension::COUNT],
-    interner: &'a Interner,
+    combo: ComboId,
+    fold: &'a Fold,
 }
 
 impl<'a> Spend<'a> {
     /// The record's value of that dimension, as its rows have it.
     #[must_use]
     pub fn value(&self, dimension: Dimension) -> Option<&'a str> {
-        self.interner.text(self.values[dimension.index()])
+        self.fold.interner.text(self.fold.combos.get(self.combo).values[dimension.index()])
     }
 }
 
@@ -119,7 +119,7 @@ pub struct Fold {
     /// Credits that the running batch added, for decisions.
     credits: HashMap<(Symbol, Hour), CreditSum, FixedState>,
     /// Each of them with its dimension values, for budgets.
-    spends: Vec<(ComboId, Hour, Credits)>,
+    spends: Vec<(Symbol, ComboId, Hour, Credits)>,
     contents: ContentSet,
 }
 
@@ -165,7 +165,7 @@ impl Fold {
         let tally = self.pending.tally((combo, event.occurred_at.hour()));
         count_usage(tally, event);
         *self.credits.entry((org, event.occurred_at.hour())).or_default() += event.credits.into();
-        self.spends.push((combo, event.occurred_at.hour(), event.credits));
+        self.spends.push((org, combo, event.occurred_at.hour(), event.credits));
         if let Some(used) = used {
             if used.first {
                 tally.add(Field::CONTENTS, 1);
@@ -190,7 +190,7 @@ impl Fold {
         tally.add(Field::ADJUSTMENTS, 1);
         let org = self.combos.get(combo).org;
         *self.credits.entry((org, event.occurred_at.hour())).or_default() += event.credits.into();
-        self.spends.push((combo, event.occurred_at.hour(), event.credits));
+        self.spends.push((org, combo, event.occurred_at.hour(), event.credits));
         org
     }
 
@@ -215,10 +215,8 @@ impl Fold {
     /// Each record of the running batch that spent or corrected credits, in its order.
     #[must_use]
     pub fn spends(&self) -> impl ExactSizeIterator<Item = Spend<'_>> {
-        self.spends.iter().map(|&(combo, hour, credits)| {
-            let Combo { org, values } = self.combos.get(combo);
-            Spend { symbol: *org, hour, credits, values, interner: &self.interner }
-        })
+        let spend = |&(symbol, combo, hour, credits)| Spend { symbol, hour, credits, combo, fold: self };
+        self.spends.iter().map(spend)
     }
 
     /// What was added to each product and model since the last `freeze`, absent as `None`; for metrics.

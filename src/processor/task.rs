@@ -402,6 +402,7 @@ impl Task {
             let now = self.instant(self.settings.clock.now());
             let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
             let mut touched = Vec::new();
+            let mut with_budgets = HashMap::default();
             for delta in self.fold.org_deltas() {
                 let place = match self.places.get(&delta.symbol) {
                     Some(&place) => place,
@@ -409,9 +410,11 @@ impl Task {
                 };
                 self.places.insert(delta.symbol, place);
                 self.orgs.add(place, &delta);
+                if self.orgs.has_budgets(place) {
+                    with_budgets.insert(delta.symbol, place);
+                }
                 touched.push((delta.symbol, place));
             }
-            let has_budgets = touched.iter().any(|&(_, place)| self.orgs.has_budgets(place));
             for (symbol, place) in touched {
                 if self.orgs.changes(place, law) {
                     let last = last_of.get(&symbol).map(|&last| batch.get(last));
@@ -421,8 +424,8 @@ impl Task {
                     self.orgs.enqueue(place, cause);
                 }
             }
-            if has_budgets {
-                self.settle_budgets(batch, spent_at, decoder);
+            if !with_budgets.is_empty() {
+                self.settle_budgets(batch, &with_budgets, spent_at, decoder);
             }
         }
         self.fold.end_batch();
@@ -431,10 +434,15 @@ impl Task {
 
     /// Counts the batch's records, one by one, on the scopes of their orgs' budgets; the scopes that may be judged
     /// otherwise now are queued, each with the last record that touched it.
-    fn settle_budgets<B: RecordBatch>(&mut self, batch: &B, spent_at: &[usize], decoder: &mut Decoder) {
+    fn settle_budgets<B: RecordBatch>(
+        &mut self,
+        batch: &B,
+        places: &HashMap<Symbol, u32, foldhash::fast::FixedState>,
+        spent_at: &[usize],
+        decoder: &mut Decoder,
+    ) {
         for (record, spend) in (0..).zip(self.fold.spends()) {
-            let place = self.places[&spend.symbol];
-            if self.orgs.has_budgets(place) {
+            if let Some(&place) = places.get(&spend.symbol) {
                 self.orgs.spend(place, &spend, record);
             }
         }
