@@ -35,7 +35,7 @@ const WORKERS_MAX: usize = 8;
 /// The longest wait for records in one turn of a worker's loop.
 const POLL_WAIT: Duration = Duration::from_millis(20);
 /// The shortest time between two flushes.
-const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 /// Rows at which a flush is due at once.
 const FLUSH_ROWS_MAX: usize = 400_000;
 /// How long a drain may take before the process ends without it: what is not persisted is replayed.

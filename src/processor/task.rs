@@ -88,6 +88,7 @@ pub struct Task {
     recovered: Recovered,
     started: Instant,
     flushed_at: Instant,
+    flush_took: Duration,
     speaking: bool,
     /// Where the log was last seen to end.
     log_end: i64,
@@ -152,6 +153,7 @@ impl Task {
             recovered,
             started: Instant::now(),
             flushed_at: Instant::now(),
+            flush_took: Duration::ZERO,
             outbox: Vec::new(),
             changes: Vec::new(),
             endings: Vec::new(),

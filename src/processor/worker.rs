@@ -22,10 +22,10 @@ mod assignment;
 mod faults;
 mod report;
 
-/// A batch of so many records tells that more wait: a flush then waits longer, for more of it falls together.
-const BUSY_BATCH_RECORDS: usize = 2_000;
-/// How much longer.
-const BUSY_FLUSH_FACTOR: u32 = 2;
+/// A flush takes at most this share of a task's time, so that under load more of it falls together...
+const FLUSH_SHARE: u32 = 20;
+/// ... unless it would come later than after so many times the shortest interval.
+const FLUSH_LATEST: u32 = 25;
 
 /// Why a worker ended.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +82,6 @@ pub struct Worker<S, K> {
     failures: u32,
     /// An output's schema cannot be registered: nothing is read until it can, or what waits would grow (Law 6).
     unencodable: bool,
-    /// The last batch was so large that records wait.
-    is_busy: bool,
     heartbeat_at: Option<Instant>,
     reported_at: Option<Instant>,
     orgs_reported_at: Option<Instant>,
@@ -116,7 +114,6 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             broken: false,
             failures: 0,
             unencodable: false,
-            is_busy: false,
             heartbeat_at: None,
             reported_at: None,
             orgs_reported_at: None,
@@ -177,7 +174,6 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         if !batch.is_empty() {
             self.shared.telemetry.batch(batch.len());
         }
-        self.is_busy = batch.len() >= BUSY_BATCH_RECORDS;
         let mut held = Vec::new();
         for run in runs(batch) {
             let partition = batch.get(run.start).partition;
@@ -370,7 +366,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// The task whose flush is due, if any: one a turn, for a flush keeps the decisions of all others waiting.
     fn flush_due(&self) -> Option<i32> {
         let rows: usize = self.tasks().map(Task::dirty_len).sum();
-        let interval = self.settings.flush_interval * if self.is_busy { BUSY_FLUSH_FACTOR } else { 1 };
+        let shortest = self.settings.flush_interval;
+        let interval = |task: &Task| (task.flush_took() * FLUSH_SHARE).clamp(shortest, shortest * FLUSH_LATEST);
         // A timer can make orgs wait for a flush when nothing was folded since the last one.
         let wanted = self.tasks().find(|task| task.wants_flush());
         let ahead = self.tasks().filter(|task| task.is_ahead_of_store());
@@ -380,7 +377,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         } else {
             ahead.max_by_key(|task| task.unflushed_for())
         };
-        let due = due.filter(|task| full || (task.unflushed_for() >= interval && !task.is_flushing()));
+        let due = due.filter(|task| full || (task.unflushed_for() >= interval(task) && !task.is_flushing()));
         wanted.or(due).map(Task::partition)
     }
 

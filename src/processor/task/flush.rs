@@ -57,6 +57,12 @@ impl Task {
         self.flushed_at.elapsed()
     }
 
+    /// How long its last flush took.
+    #[must_use]
+    pub const fn flush_took(&self) -> Duration {
+        self.flush_took
+    }
+
     /// How many rows wait for a flush.
     #[must_use]
     pub fn dirty_len(&self) -> usize {
@@ -158,7 +164,8 @@ impl Task {
         let (written, rows) = written?;
         self.store.written(written)?;
         self.persisted = flushing.positions;
-        telemetry.flushed(self.partition, flushing.started.elapsed(), rows);
+        self.flush_took = flushing.started.elapsed();
+        telemetry.flushed(self.partition, self.flush_took, rows);
         Ok(())
     }
 
