@@ -139,10 +139,12 @@ impl Drain {
             max_future: 300_000_000,
             max_age: 90 * DAY,
             codec_version: 1,
+            rates: false,
         };
         let store = Store::create_or_open(dir, 0, &fold, &StoreMemory::new(256 << 20)).expect("a new store");
         let settings = TaskSettings {
             fold,
+            guard: None,
             default_terms: DefaultTerms::Allow,
             usage_topic: "usage".into(),
             policies_topic: "policies".into(),

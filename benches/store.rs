@@ -18,7 +18,7 @@ const ROWS: u64 = 2_000_000;
 
 fn settings() -> FoldSettings {
     let views = built_in();
-    FoldSettings { views, dedupe_window: 1, max_future: 1, max_age: 1, codec_version: 1 }
+    FoldSettings { views, dedupe_window: 1, max_future: 1, max_age: 1, codec_version: 1, rates: false }
 }
 
 fn meta(position: i64) -> TaskMeta {

@@ -137,6 +137,7 @@ pub fn fold_settings(settings: &Settings) -> FoldSettings {
         max_future: micros(settings.time.max_future),
         max_age: micros(settings.time.max_age),
         codec_version: crate::codec::store_values::CODEC_VERSION,
+        rates: settings.limits_guard.is_some(),
     }
 }
 
@@ -304,6 +305,7 @@ fn worker_settings(
 ) -> WorkerSettings {
     let task = TaskSettings {
         fold: fold_settings(settings),
+        guard: settings.limits_guard,
         default_terms,
         usage_topic: settings.kafka.topics.usage.clone(),
         policies_topic: settings.kafka.topics.policies.clone(),

@@ -15,6 +15,7 @@ const ID: u8 = 3;
 const TERMS: u8 = 4;
 const LEVEL: u8 = 5;
 const META: u8 = 6;
+const RATE: u8 = 7;
 
 /// Key of the fold's settings.
 pub const SETTINGS: [u8; 2] = [META, 1];
@@ -95,6 +96,12 @@ pub fn read_row(bytes: &[u8]) -> Result<RowKey<'_>, StoredError> {
         key.dimensions += 1;
     }
     reader.end(key)
+}
+
+/// Key of an org's recent rate; it stands behind all rows in their table.
+#[must_use]
+pub fn rate(org: &str) -> Vec<u8> {
+    [&[RATE], org.as_bytes()].concat()
 }
 
 /// Appends a content row's key.

@@ -9,11 +9,14 @@ use crate::domain::credits::CreditSum;
 use crate::domain::dedupe::Seen;
 use crate::domain::dimension::Dimension;
 use crate::domain::event::Outcome;
+use crate::domain::rate::RateRing;
 use crate::domain::tally::Tally;
 use crate::domain::time::{BucketSize, Hour, Timestamp};
 use crate::domain::view::View;
 
 const VERSION: u8 = 1;
+/// Settings of a fold that keeps rates too; all else in them is as in version 1.
+const WITH_RATES: u8 = 2;
 
 /// What the fold was told: another set of settings is another fold, hence a rebuild (Law 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct FoldSettings {
     pub max_age: i64,
     /// Which rules turn bytes into events.
     pub codec_version: u32,
+    /// Whether each org's recent rate is kept: only a guard needs it.
+    pub rates: bool,
 }
 
 /// The rules that turn bytes into events today; another number than a store's means that it is built anew (Law 2).
@@ -164,6 +169,28 @@ pub fn read_content(bytes: &[u8]) -> Result<Content, StoredError> {
     reader.end(content)
 }
 
+/// Appends an org's recent rate.
+pub fn put_rate(out: &mut Vec<u8>, ring: &RateRing) {
+    out.push(VERSION);
+    put_i64(out, ring.minute);
+    for &micros in &ring.micros {
+        put_i128(out, micros);
+    }
+}
+
+/// Reads an org's recent rate.
+///
+/// # Errors
+/// When the bytes are none.
+pub fn read_rate(bytes: &[u8]) -> Result<RateRing, StoredError> {
+    let mut reader = Reader::versioned("recent rate", bytes, VERSION)?;
+    let mut ring = RateRing { minute: reader.i64()?, ..RateRing::default() };
+    for micros in &mut ring.micros {
+        *micros = reader.i128()?;
+    }
+    reader.end(ring)
+}
+
 /// An id's value. Of fixed length and without a version byte: there are millions, and the key's kind versions both.
 #[must_use]
 pub fn seen(seen: Seen) -> [u8; 16] {
@@ -207,7 +234,7 @@ fn read_view(reader: &mut Reader<'_>) -> Result<View, StoredError> {
 /// The fold's settings as bytes.
 #[must_use]
 pub fn settings(settings: &FoldSettings) -> Vec<u8> {
-    let mut out = vec![VERSION];
+    let mut out = vec![if settings.rates { WITH_RATES } else { VERSION }];
     put_u64(&mut out, settings.views.len() as u64);
     for view in &settings.views {
         put_view(&mut out, view);
@@ -224,13 +251,15 @@ pub fn settings(settings: &FoldSettings) -> Vec<u8> {
 /// # Errors
 /// When the bytes are none.
 pub fn read_settings(bytes: &[u8]) -> Result<FoldSettings, StoredError> {
-    let mut reader = Reader::versioned("fold settings", bytes, VERSION)?;
+    let rates = bytes.first() == Some(&WITH_RATES);
+    let mut reader = Reader::versioned("fold settings", bytes, if rates { WITH_RATES } else { VERSION })?;
     let settings = FoldSettings {
         views: reader.list(read_view)?,
         dedupe_window: reader.i64()?,
         max_future: reader.i64()?,
         max_age: reader.i64()?,
         codec_version: u32::try_from(reader.u64()?).map_err(|_| reader.wrong("a number is too large"))?,
+        rates,
     };
     reader.end(settings)
 }

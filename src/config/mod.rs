@@ -163,6 +163,8 @@ pub struct Settings {
     pub gate: Gate,
     /// What an org without a policy gets, see [`Settings::default_terms`].
     pub limits_default: Option<DefaultTerms>,
+    /// How far ahead limits are guarded; `None` without a guard.
+    pub limits_guard: Option<Duration>,
     /// For how long of log time an id is remembered.
     pub dedupe_window: Duration,
     /// What ages of records are taken.

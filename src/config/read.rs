@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::reader::Reader;
 use super::units::{Parsed, duration, number, one_of, size, switch, text};
@@ -44,6 +45,7 @@ pub(super) fn settings(mut reader: Reader) -> Result<Settings, ConfigError> {
         },
         gate: gate(r),
         limits_default: limits::read(r),
+        limits_guard: r.optional("limits.guard", guard),
         dedupe_window: r.get("dedupe.window", "24h", duration),
         time: TimeBounds {
             max_future: r.get("time.max_future", "5m", duration),
@@ -59,6 +61,12 @@ pub(super) fn settings(mut reader: Reader) -> Result<Settings, ConfigError> {
         return Err(ConfigError::Invalid(reader.problems));
     }
     Ok(Settings { effective: reader.effective, ..settings })
+}
+
+/// A latency: what takes longer than a few seconds is no matter of overshoot.
+fn guard(raw: &str) -> Parsed<Duration> {
+    let problem = || "must be a duration of at most 5m, such as 200ms or 2s".to_owned();
+    duration(raw).ok().filter(|latency| *latency <= Duration::from_secs(300)).ok_or_else(problem)
 }
 
 fn kafka(r: &mut Reader) -> KafkaSettings {

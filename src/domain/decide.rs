@@ -45,6 +45,20 @@ pub struct Limit {
     pub extra: Option<CreditSum>,
 }
 
+impl Limit {
+    /// The same with what grants make of the allowance.
+    #[must_use]
+    pub fn with(self, granted: Option<Granted>) -> Self {
+        Self { allowance: granted.map_or(self.allowance, |granted| granted.allowance), ..self }
+    }
+
+    /// Where usage is blocked; `None` without an end.
+    #[must_use]
+    pub fn line(self) -> Option<CreditSum> {
+        Some(self.allowance + self.extra?)
+    }
+}
+
 /// The limit of those terms; `None` when there is none.
 #[must_use]
 pub fn limit_of(terms: InForce<'_>) -> Option<Limit> {
@@ -77,6 +91,21 @@ pub struct Granted {
     pub until: Timestamp,
 }
 
+/// What a guard sees coming (`limits.guard`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Credits that the recent rate spends before a block would be heard of.
+    pub credits: CreditSum,
+    /// The line that a record came near to since the last decision.
+    pub near: Option<CreditSum>,
+}
+
+/// Whether a guard blocks usage that is below the line, but beyond it with what is `ahead`.
+#[must_use]
+pub fn is_near(used: CreditSum, ahead: CreditSum, line: CreditSum) -> bool {
+    used < line && used + ahead >= line
+}
+
 /// All that an org's decision follows from.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
@@ -98,6 +127,8 @@ pub struct Facts<'a> {
     pub previous: Option<&'a Level>,
     /// Whether the allowance would have lasted at some time since the last forecast alert.
     pub forecast_cleared: bool,
+    /// What its guard sees coming; `None` without a guard.
+    pub ahead: Option<Ahead>,
     /// max(wall clock, last decided_at).
     pub now: Timestamp,
 }
@@ -125,17 +156,17 @@ pub struct Judgement {
 pub fn judge(facts: &Facts<'_>) -> Judgement {
     let policies = facts.terms.map(|terms| &terms.policies);
     let terms = in_force(policies, facts.default, facts.now);
-    let mut limit = limit_of(terms);
-    if let (Some(limit), Some(granted)) = (&mut limit, facts.granted) {
-        limit.allowance = granted.allowance;
-    }
-    let (action, reason) = verdict(terms, limit, facts.used);
+    let limit = limit_of(terms).map(|limit| limit.with(facts.granted));
     let (policy_offset, thresholds) = match terms {
         InForce::Policy(offset, policy) => (offset, policy.thresholds.as_slice()),
         InForce::Nothing | InForce::Block => (None, [].as_slice()),
     };
     let period_start = facts.period.starts_at();
     let sent = facts.previous.filter(|previous| previous.period_start == period_start);
+    let (action, reason) = match verdict(terms, limit, facts.used) {
+        plain if !is_guarded(plain.1, limit, facts, sent) => plain,
+        _ => (Action::Block, DecisionReason::Guard),
+    };
     let purchase = limit.and_then(|limit| purchase::asked(facts, terms, limit.allowance, sent));
     let mut level = Level {
         action,
@@ -181,6 +212,21 @@ fn verdict(terms: InForce<'_>, limit: Option<Limit>, used: CreditSum) -> (Action
         }
         (LimitMode::Soft, _) => (Action::Allow, DecisionReason::InOverage),
     }
+}
+
+/// Whether the guard blocks: the line is near, or was when a record came; or it blocked already for the same limit and
+/// period, for a rate that falls because of the block must not lift it.
+fn is_guarded(plain: DecisionReason, limit: Option<Limit>, facts: &Facts<'_>, sent: Option<&Level>) -> bool {
+    use DecisionReason::{AllowanceSpent, InOverage, OverageSpent, WithinAllowance};
+    let line = limit.and_then(Limit::line);
+    let (Some(ahead), Some(limit), Some(line)) = (facts.ahead, limit, line) else { return false };
+    let stays = |sent: &Level| {
+        sent.reason == DecisionReason::Guard
+            && (sent.allowance, sent.extra) == (Some(limit.allowance), limit.extra)
+            && sent.period_end == facts.period.ends_at()
+    };
+    matches!(plain, WithinAllowance | InOverage | AllowanceSpent | OverageSpent)
+        && (ahead.near == Some(line) || is_near(facts.used, ahead.credits, line) || sent.is_some_and(stays))
 }
 
 /// The next instant at which time alone changes the decision: the period's end, another policy, or a grant's start or

@@ -48,8 +48,10 @@ pub fn remedies(
         (DecisionReason::NoPolicy, ..) => remedies.push(Remedy::GivePolicy),
         (DecisionReason::BudgetSpent, Some(_), _) => remedies.push(Remedy::RaiseBudget(used)),
         (_, Some(allowance), InForce::Policy(_, policy)) => {
-            let overage = used - allowance;
-            let missing = overage - level.extra.unwrap_or_default();
+            let extra = level.extra.unwrap_or_default();
+            // A guard blocks before the limit is reached; any other limit ends that.
+            let overage = (used - allowance).max(extra);
+            let missing = overage - extra;
             remedies.push(Remedy::RaiseBase(CreditSum::from(policy.base_allocation) + missing));
             if !(policy.limit_mode == LimitMode::Soft && policy.unlimited_overage) {
                 remedies.push(Remedy::RaiseSoftExtra(overage));

@@ -25,6 +25,7 @@ pub mod overage;
 pub mod percent;
 pub mod period;
 pub mod purchase;
+pub mod rate;
 pub mod reject;
 pub mod replay;
 pub mod scope;

@@ -212,6 +212,7 @@ fn judged(org_id: &str, terms: Terms<'_>, walk: &Walk, previous: Option<&Level>,
         micros_per_second: 0,
         previous,
         forecast_cleared: false,
+        ahead: None,
         now,
     })
 }

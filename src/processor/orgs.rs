@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::domain::alert::{Alert, alert_of};
 use crate::domain::credits::CreditSum;
-use crate::domain::decide::{self, Facts, Granted};
+use crate::domain::decide::{self, Facts, Granted, Limit, in_force};
 use crate::domain::decision::{Action, Cause, DecisionReason, Level, LimitDecision};
 use crate::domain::fold::OrgDelta;
 use crate::domain::forecast::Outlook;
@@ -22,11 +22,13 @@ use crate::domain::terms_book::TermsBook;
 use crate::domain::time::{Hour, Timestamp};
 use crate::domain::walk::{self, Walk};
 use budgets::Budgets;
+use guard::Watch;
 pub use hours::OrgHours;
 use turns::Turns;
 pub use turns::{Ending, Touched};
 
 mod budgets;
+mod guard;
 mod hours;
 mod review;
 mod scopes;
@@ -60,6 +62,8 @@ pub struct OrgState {
     stale: bool,
     /// Whether the allowance would have lasted at some time since the last forecast alert.
     forecast_cleared: bool,
+    /// `None` without a guard.
+    watch: Option<Box<Watch>>,
     budgets: Option<Box<Budgets>>,
     budget_timer: Option<Timestamp>,
 }
@@ -129,6 +133,8 @@ pub struct Law<'a> {
 /// All orgs of a task.
 #[derive(Debug, Default)]
 pub struct Orgs {
+    /// How many microseconds the guard looks ahead.
+    guard: Option<i64>,
     states: Vec<OrgState>,
     by_name: HashMap<OrgId, u32>,
     timers: BTreeSet<(Timestamp, u32)>,
@@ -161,6 +167,7 @@ impl Orgs {
             walk: None,
             stale: false,
             forecast_cleared: false,
+            watch: self.guard.map(|_| Box::default()),
             budgets: None,
             budget_timer: None,
         };
@@ -210,7 +217,7 @@ impl Orgs {
         if !state.is_ready(law.now) {
             return true;
         }
-        let judged = decide_for(state, law);
+        let judged = decide_for(state, self.guard, law);
         state.forecast_cleared |= judged.outlook == Outlook::Lasts;
         state.published.as_ref().is_none_or(|published| judged.level != published.level)
     }
@@ -278,7 +285,7 @@ impl Orgs {
                 self.wait_for_flush(place);
                 continue;
             }
-            let judged = decide_for(state, law);
+            let judged = decide_for(state, self.guard, law);
             let previous = state.published.as_ref();
             set_timer(
                 &mut self.timers,
@@ -333,6 +340,9 @@ impl Orgs {
         let alerted = |published: &Published| published.level.forecast_alerted_on;
         if decision.level.forecast_alerted_on != state.published.as_ref().and_then(alerted) {
             state.forecast_cleared = false;
+        }
+        if let Some(watch) = &mut state.watch {
+            watch.published();
         }
         state.published = Some(Published { level: decision.level.clone(), version: decision.version });
         None
@@ -392,6 +402,9 @@ fn load<H: OrgHours>(state: &mut OrgState, hours: &H, law: Law<'_>) -> Result<()
     state.stale = false;
     state.period = period_at(terms.map(|terms| &terms.policies), law.default, law.now);
     state.used = CreditSum::ZERO;
+    if let Some(watch) = &mut state.watch {
+        **watch = Watch::of(hours.rate(state.org.as_str())?);
+    }
     state.recent = Recent { hour: law.now.hour(), this: 0, before: 0 };
     let from = state.period.start.min(Hour(law.now.hour().0 - 1));
     let OrgState { org, period, used, recent, .. } = state;
@@ -411,21 +424,30 @@ fn load<H: OrgHours>(state: &mut OrgState, hours: &H, law: Law<'_>) -> Result<()
     Ok(())
 }
 
-fn decide_for(state: &OrgState, law: Law<'_>) -> decide::Judgement {
-    let granted = state
-        .walk
-        .as_ref()
-        .map(|walk| Granted { allowance: walk.balance().allowance().unwrap_or_default(), until: walk.until() });
+fn granted(state: &OrgState) -> Option<Granted> {
+    let walk = state.walk.as_ref()?;
+    Some(Granted { allowance: walk.balance().allowance().unwrap_or_default(), until: walk.until() })
+}
+
+fn limit_of(state: &OrgState, law: Law<'_>) -> Option<Limit> {
+    let policies = law.terms.policies(state.org.as_str());
+    let limit = decide::limit_of(in_force(policies, law.default, law.now))?;
+    Some(limit.with(granted(state)))
+}
+
+fn decide_for(state: &OrgState, guard: Option<i64>, law: Law<'_>) -> decide::Judgement {
+    let ahead = state.watch.as_ref().zip(guard).map(|(watch, latency)| watch.ahead(latency, law.now));
     decide::judge(&Facts {
         org: state.org.as_str(),
         terms: law.terms.org(state.org.as_str()),
-        granted,
+        granted: granted(state),
         default: law.default,
         period: state.period,
         used: state.used,
         micros_per_second: state.recent.per_second(law.now),
         previous: state.published.as_ref().map(|published| &published.level),
         forecast_cleared: state.forecast_cleared,
+        ahead,
         now: law.now,
     })
 }
@@ -439,10 +461,8 @@ fn set_timer(timers: &mut BTreeSet<(Timestamp, u32)>, old: Option<Timestamp>, du
 
 /// Credits folded beyond the limit when a block that usage caused ends (CONTRACT.md, Meaning: Overshoot).
 fn overshoot(before: &Level, now: &Level, peak: CreditSum) -> Option<CreditSum> {
-    let by_usage = matches!(
-        before.reason,
-        DecisionReason::AllowanceSpent | DecisionReason::OverageSpent | DecisionReason::BudgetSpent
-    );
+    use DecisionReason::{AllowanceSpent, BudgetSpent, Guard, OverageSpent};
+    let by_usage = matches!(before.reason, AllowanceSpent | OverageSpent | BudgetSpent | Guard);
     if before.action != Action::Block || now.action != Action::Allow || !by_usage {
         return None;
     }

@@ -15,6 +15,8 @@ use super::intake::Rules;
 pub struct TaskSettings {
     /// The fold's own settings, as the store records them.
     pub fold: FoldSettings,
+    /// How far ahead an org's limit is guarded; only with a fold that keeps rates.
+    pub guard: Option<Duration>,
     /// What an org without a policy gets.
     pub default_terms: DefaultTerms,
     /// Name of the usage topic, for dead letters.

@@ -29,10 +29,12 @@ use super::ports::{Header, Output, OutputTopic, Record, RecordBatch, mark_of};
 use super::settings::TaskSettings;
 
 mod flush;
+mod guard;
 mod publish;
 mod terms;
 
 use flush::Flushing;
+use guard::Guard;
 
 /// Why a task cannot go on with a record.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +85,7 @@ pub struct Task {
     terms: TermsBook,
     new_terms: Vec<(i64, TermsRecord)>,
     orgs: Orgs,
+    guard: Option<Guard>,
     places: HashMap<Symbol, u32>,
     meta: TaskMeta,
     recovered: Recovered,
@@ -128,6 +131,7 @@ impl Task {
         let mut new_levels = BTreeMap::new();
         store.reader().snapshot().levels(&mut |level| drop(new_levels.insert(level.scope.key(), None)))?;
         new_levels.extend(recovered.levels.iter().map(|level| (level.scope.key(), Some(level.clone()))));
+        let guard = settings.guard.map(|latency| i64::try_from(latency.as_micros()).unwrap_or(i64::MAX));
         let decided_at = recovered.levels.iter().map(|level| level.decided_at).max();
         Ok(Self {
             partition,
@@ -141,7 +145,8 @@ impl Task {
             new_ids: HashMap::default(),
             terms,
             new_terms: Vec::new(),
-            orgs: Orgs::default(),
+            orgs: Orgs::new(guard),
+            guard: guard.map(|_| Guard::default()),
             places: HashMap::default(),
             speaking: false,
             log_end: 0,
@@ -277,6 +282,7 @@ impl Task {
                         telemetry.adjusted(event.credits.into());
                     }
                     let org = self.fold.add(&event, &self.store)?;
+                    self.rate(&event, self.meta.log_time.max(record.timestamp))?;
                     self.new_ids.insert(key, seen);
                     last_of.insert(org, place);
                     spent_at.resize(self.fold.spends().len(), place);
@@ -402,6 +408,7 @@ impl Task {
     ) -> Result<(), TaskError> {
         if self.speaking {
             let now = self.instant(self.settings.clock.now());
+            self.watch(now)?;
             let law = Law { terms: &self.terms, default: &self.settings.default_terms, now };
             let mut touched = Vec::new();
             let mut with_budgets = HashMap::default();
@@ -431,6 +438,9 @@ impl Task {
             }
         }
         self.fold.end_batch();
+        if let Some(guard) = &mut self.guard {
+            guard.end_batch();
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::domain::credits::CreditSum;
 use crate::domain::decide::{InForce, in_force};
-use crate::domain::decision::{Action, Figures, Level, LimitDecision};
+use crate::domain::decision::{Action, DecisionReason, Figures, Level, LimitDecision};
 use crate::domain::dimension::Dimension;
 use crate::domain::explain::{Remedy, remedies, told};
 use crate::domain::period::Period;
@@ -151,8 +151,10 @@ fn since(replay: &Replay<'_>, decision: Option<&LimitDecision>) -> (Timestamp, O
     let judged = &replay.turn().judged.level;
     let same = |decision: &&LimitDecision| {
         let level = &decision.level;
-        (level.action, level.reason) == (judged.action, judged.reason)
-            && by_usage_of.is_some_and(|hour| hour == decision.decided_at.hour())
+        // No row tells when a guard blocked.
+        level.reason == DecisionReason::Guard
+            || (level.action, level.reason) == (judged.action, judged.reason)
+                && by_usage_of.is_some_and(|hour| hour == decision.decided_at.hour())
     };
     decision.filter(same).map_or((at, by_usage_of), |decision| (decision.decided_at, None))
 }

@@ -8,6 +8,7 @@ use crate::domain::content::Content;
 use crate::domain::decision::LimitDecision;
 use crate::domain::dedupe::{IdBucket, IdKey, Seen};
 use crate::domain::fold::{ContentKey, RowKey};
+use crate::domain::rate::RateRing;
 use crate::domain::tally::Tally;
 use crate::domain::terms::TermsRecord;
 
@@ -61,6 +62,12 @@ impl StoreBatch {
     /// Writes a content row.
     pub fn put_content(&mut self, key: &ContentKey<'_>, content: &Content) {
         self.content.put(|out| store_keys::put_content(out, key), |out| store_values::put_content(out, content));
+    }
+
+    /// Writes an org's recent rate.
+    pub fn put_rate(&mut self, org: &str, ring: &RateRing) {
+        let key = store_keys::rate(org);
+        self.rows.put(|out| out.extend_from_slice(&key), |out| store_values::put_rate(out, ring));
     }
 
     /// Writes a seen id.

@@ -105,5 +105,8 @@ pub(super) fn differences(stored: &FoldSettings, wanted: &FoldSettings) -> Optio
     number("time.max_future", stored.max_future, wanted.max_future, " us");
     number("time.max_age", stored.max_age, wanted.max_age, " us");
     number("codec version", stored.codec_version.into(), wanted.codec_version.into(), "");
+    if stored.rates != wanted.rates {
+        found.push(format!("`limits.guard` was {}", if wanted.rates { "set" } else { "taken away" }));
+    }
     (!found.is_empty()).then(|| found.join("; "))
 }

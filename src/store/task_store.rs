@@ -21,6 +21,7 @@ use crate::codec::{store_keys, store_values};
 use crate::domain::content::Content;
 use crate::domain::dedupe::{IdBucket, IdKey, Seen};
 use crate::domain::fold::{ContentKey, RowKey, Rows};
+use crate::domain::rate::RateRing;
 use crate::domain::tally::Tally;
 
 /// After so many records a flush starts by itself, so that a crash costs the replay of at most about twice as many.
@@ -170,6 +171,14 @@ impl Store {
     /// When the store cannot be read.
     pub fn find_id(&self, id: IdKey, live: RangeInclusive<IdBucket>) -> Result<Option<Seen>, StoreError> {
         self.ids.find(&self.tables, id, live)
+    }
+
+    /// An org's recent rate.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn rate(&self, org: &str) -> Result<Option<RateRing>, StoreError> {
+        self.tables.get(Table::Rows, &store_keys::rate(org), store_values::read_rate)
     }
 
     /// Looks up many rows and hands each to `each` with its place in `keys`, in an order of the store's choosing;
@@ -323,7 +332,7 @@ impl Store {
         })
     }
 
-    /// Writes every row and content row in key order, one `hex key, tab, hex value` a line: two stores that folded
+    /// Writes every row, recent rate and content row in key order, one `hex key, tab, hex value` a line: two stores that folded
     /// the same log give the same text.
     ///
     /// # Errors

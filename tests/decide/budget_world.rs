@@ -12,6 +12,7 @@ use tallyman::domain::decision::{Cause, LimitDecision};
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::event::{Dims, Event, UsageAdjusted};
 use tallyman::domain::fold::{ContentKey, Fold, RowKey, Rows};
+use tallyman::domain::rate::RateRing;
 use tallyman::domain::tally::Tally;
 use tallyman::domain::terms::{Budget, BudgetAction, BudgetPeriod, DefaultTerms, TermsRecord};
 use tallyman::domain::terms_book::TermsBook;
@@ -75,6 +76,10 @@ impl OrgHours for Hours {
 
     fn dimensions(&self) -> u16 {
         self.dimensions.unwrap_or(u16::MAX)
+    }
+
+    fn rate(&self, _: &str) -> Result<RateRing, Infallible> {
+        Ok(RateRing::default())
     }
 
     fn hours(&self, _: &str, from: Hour, each: &mut dyn FnMut(Hour, CreditSum)) -> Result<(), Infallible> {

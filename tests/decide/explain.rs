@@ -31,6 +31,7 @@ fn judged(policy: &OrgPolicy, used: CreditSum) -> Judgement {
         used,
         micros_per_second: 0,
         forecast_cleared: false,
+        ahead: None,
         previous: None,
         now: at(NOW),
     })
@@ -116,6 +117,7 @@ proptest! {
             terms: Some(&org),
             granted: None, default: &default, period, used, micros_per_second: 0,
         forecast_cleared: false, previous: None, now,
+        ahead: None,
         });
         prop_assert_eq!(&replay.turn().judged, &expected);
         prop_assert!(replay.since().0 <= now && replay.turn().at <= now);

@@ -26,6 +26,7 @@ fn judged(policies: Option<&PolicyHistory>, default: &DefaultTerms, used: Credit
         micros_per_second: 7,
         previous: None,
         forecast_cleared: false,
+        ahead: None,
         now,
     };
     judge(&facts)
@@ -192,6 +193,7 @@ fn what_was_sent_in_a_period_is_carried_on_within_it_and_ends_with_it() {
             micros_per_second: 0,
             previous: Some(&sent),
             forecast_cleared: true,
+            ahead: None,
             now: at(now),
         };
         let level = judge(&facts).level;

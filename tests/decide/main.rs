@@ -5,6 +5,7 @@ mod budget_world;
 mod budgets;
 mod explain;
 mod grants;
+mod guard;
 mod judge;
 mod model;
 mod period;

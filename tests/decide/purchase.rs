@@ -66,6 +66,7 @@ impl Buyer {
             micros_per_second,
             previous: self.published.as_ref(),
             forecast_cleared: false,
+            ahead: None,
             now,
         })
     }

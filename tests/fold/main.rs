@@ -8,3 +8,4 @@ mod dedupe;
 mod model;
 mod properties;
 mod random;
+mod rate;

@@ -48,6 +48,8 @@ pub struct Options {
     pub registry: Option<Arc<dyn SchemaRegistry>>,
     /// How outputs are encoded.
     pub encoding: OutputEncoding,
+    /// How far ahead limits are guarded.
+    pub guard: Option<Duration>,
 }
 
 impl Default for Options {
@@ -59,6 +61,7 @@ impl Default for Options {
             adopt: None,
             registry: None,
             encoding: OutputEncoding::Json,
+            guard: None,
         }
     }
 }
@@ -81,13 +84,14 @@ pub struct World {
 }
 
 /// The fold's settings.
-pub fn fold_settings() -> FoldSettings {
+pub fn fold_settings(guard: Option<Duration>) -> FoldSettings {
     FoldSettings {
         views: built_in(),
         dedupe_window: DAY,
         max_future: 300_000_000,
         max_age: 90 * DAY,
         codec_version: 1,
+        rates: guard.is_some(),
     }
 }
 
@@ -117,7 +121,8 @@ impl World {
 
     fn settings(&self) -> WorkerSettings {
         let task = TaskSettings {
-            fold: fold_settings(),
+            fold: fold_settings(self.options.guard),
+            guard: self.options.guard,
             default_terms: DefaultTerms::Allow,
             usage_topic: "usage".into(),
             policies_topic: "policies".into(),
@@ -138,7 +143,7 @@ impl World {
 
     /// Opens a store of `dir`.
     pub fn store(&self, dir: &Path, partition: i32) -> Result<Store, StoreError> {
-        Store::create_or_open(dir, partition, &fold_settings(), &self.memory)
+        Store::create_or_open(dir, partition, &fold_settings(self.options.guard), &self.memory)
     }
 
     /// A worker on `ports` with its stores below `dir`.
@@ -158,8 +163,8 @@ impl World {
             Decoder::new(self.options.registry.clone()),
             Encoder::new(self.options.encoding, self.options.registry.clone()),
         );
-        let (dir, memory) = (dir.to_owned(), self.memory.clone());
-        let open = Box::new(move |partition| Store::create_or_open(&dir, partition, &fold_settings(), &memory));
+        let (dir, memory, fold) = (dir.to_owned(), self.memory.clone(), fold_settings(self.options.guard));
+        let open = Box::new(move |partition| Store::create_or_open(&dir, partition, &fold, &memory));
         (Worker::new(0, ports, codec, self.settings(), shared, open), health)
     }
 

@@ -10,6 +10,7 @@ use tallyman::domain::dedupe::{IdBucket, IdKey, Seen};
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::event::Outcome;
 use tallyman::domain::fold::ContentKey;
+use tallyman::domain::rate::RateRing;
 use tallyman::domain::scope::{BudgetScope, Scope};
 use tallyman::domain::tally::{Field, Tally};
 use tallyman::domain::terms::{
@@ -17,6 +18,7 @@ use tallyman::domain::terms::{
     PurchaseDeclined, TermsRecord,
 };
 use tallyman::domain::time::{Hour, Timestamp};
+use tallyman::store::FoldSettings;
 
 use super::{decision, meta, row, settings};
 
@@ -164,6 +166,7 @@ fn kept_bytes_of_keys_mean_what_they_meant() {
     let kept = golden("terms-key-4", &bytes(|out| store_keys::put_terms(out, "acme", 2, 300)));
     assert_eq!(store_keys::read_terms(&kept).unwrap(), ("acme", 2, 300));
 
+    golden("rate-key-7", &store_keys::rate("acme"));
     golden("level-key-5", &store_keys::level(&budget_scope().key()));
     golden("meta-keys-6", &[store_keys::SETTINGS, store_keys::TASK].concat());
 }
@@ -182,6 +185,14 @@ fn kept_bytes_of_values_mean_what_they_meant() {
 
     let kept = golden("settings-v1", &store_values::settings(&settings()));
     assert_eq!(store_values::read_settings(&kept).unwrap(), settings());
+
+    let with_rates = FoldSettings { rates: true, ..settings() };
+    let kept = golden("settings-v2", &store_values::settings(&with_rates));
+    assert_eq!(store_values::read_settings(&kept).unwrap(), with_rates);
+
+    let ring = RateRing { minute: 29_919_480, micros: [1, 0, 2_500_000, i128::from(i64::MAX) * 9, 0, 7] };
+    let kept = golden("rate-v1", &bytes(|out| store_values::put_rate(out, &ring)));
+    assert_eq!(store_values::read_rate(&kept).unwrap(), ring);
 
     let kept = golden("task-v1", &store_values::task(&meta(41)));
     assert_eq!(store_values::read_task(&kept).unwrap(), meta(41));
@@ -274,6 +285,7 @@ proptest! {
         for bytes in [bytes.clone(), [&[1], bytes.as_slice()].concat()] {
             let _ = (store_values::read_tally(&bytes), store_values::read_content(&bytes));
             let _ = (store_values::read_settings(&bytes), store_values::read_task(&bytes));
+            let _ = store_values::read_rate(&bytes);
             let _ = (store_terms::read_terms(kind, &bytes), store_terms::read_decision(&bytes));
         }
     }

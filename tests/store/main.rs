@@ -30,6 +30,7 @@ fn settings() -> FoldSettings {
         max_future: 300_000_000,
         max_age: 90 * DAY_US,
         codec_version: 1,
+        rates: false,
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::{ControlFlow, Range};
 use super::budgets::bit;
 use crate::domain::credits::CreditSum;
 use crate::domain::dimension::Dimension;
+use crate::domain::rate::RateRing;
 use crate::domain::tally::Field;
 use crate::domain::time::{BucketSize, Day, Hour};
 use crate::domain::view::View;
@@ -35,6 +36,11 @@ pub trait OrgHours {
     /// # Errors
     /// When the store cannot be read.
     fn hours(&self, org: &str, from: Hour, each: &mut dyn FnMut(Hour, CreditSum)) -> Result<(), Self::Error>;
+    /// The recent rate of `org`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn rate(&self, org: &str) -> Result<RateRing, Self::Error>;
 }
 
 impl OrgHours for Store {
@@ -93,5 +99,9 @@ impl OrgHours for Store {
             each(Hour(hour), tally.credits());
             ControlFlow::Continue(())
         })
+    }
+
+    fn rate(&self, org: &str) -> Result<RateRing, StoreError> {
+        Ok(Self::rate(self, org)?.unwrap_or_default())
     }
 }

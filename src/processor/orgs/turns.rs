@@ -13,6 +13,7 @@ use crate::domain::decide;
 use crate::domain::decision::{Cause, LimitDecision};
 use crate::domain::dimension::Dimension;
 use crate::domain::fold::Spend;
+use crate::domain::rate::RateRing;
 use crate::domain::scope::Scope;
 use crate::domain::time::{Hour, Timestamp};
 
@@ -66,6 +67,10 @@ impl OrgHours for Unread {
 
     fn dimensions(&self) -> u16 {
         0
+    }
+
+    fn rate(&self, _: &str) -> Result<RateRing, Infallible> {
+        Ok(RateRing::default())
     }
 
     fn values(

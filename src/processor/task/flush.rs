@@ -99,7 +99,8 @@ impl Task {
         let policies_position = self.meta.policies_position.min(self.committed.1);
         let meta = TaskMeta { policies_position, ..self.meta.clone() };
         let (batch, ids) = self.batch()?;
-        let heap = self.fold.heap_bytes() + self.rows.as_ref().map_or(0, RowSets::heap_bytes);
+        let rates = self.guard.as_ref().map_or(0, |guard| guard.rates.heap_bytes());
+        let heap = self.fold.heap_bytes() + self.rows.as_ref().map_or(0, RowSets::heap_bytes) + rates;
         let mut rows = self.rows.take().expect("no flush is on its way, so the rows are here");
         let mut frozen = self.fold.freeze();
         let (writer, positions) = (self.store.writer(), (meta.position, meta.policies_position));
@@ -117,6 +118,9 @@ impl Task {
             self.fold.forget();
             self.rows.as_mut().expect("the flush has ended").forget();
             self.places.clear();
+            if let Some(guard) = &mut self.guard {
+                guard.rates.forget();
+            }
         }
         if self.orgs.wants_flush() {
             self.end_flush(telemetry)?;
@@ -134,6 +138,9 @@ impl Task {
             batch.put_content(key, content);
             Ok::<(), StoreError>(())
         })?;
+        if let Some(guard) = &mut self.guard {
+            guard.rates.flush(|org, ring| batch.put_rate(org, ring));
+        }
         let ids = std::mem::take(&mut self.new_ids);
         for (&key, &seen) in &ids {
             batch.put_id(self.rules.window.bucket(seen.at), key, seen);
