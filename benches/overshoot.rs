@@ -21,8 +21,8 @@ use tallyman::config;
 use tallyman::domain::credits::Credits;
 use tallyman::domain::terms::{LimitMode, OrgPolicy, OrgStatus, TermsRecord};
 use tallyman::domain::time::Timestamp;
-use tallyman::gateway::table::Rules;
-use tallyman::gateway::{Gateway, Request, Source};
+use tallyman::gateway::table::{Request, Rules};
+use tallyman::gateway::{Gateway, Source};
 use tallyman::kafka::{KafkaSettings, OffsetKeeper, Producer, Sent};
 
 /// The same allocator as the binary's.
@@ -42,7 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn main() {
     let kafka = Kafka::shared();
     println!("{ORGS} orgs, 1 credit an event, limits of a little over five minutes of usage");
-    println!("| events/s | guard | heard after p50 / p99 | overshoot mean / max | of the limit | unused mean / max | of the limit |");
+    println!(
+        "| events/s | guard | heard after p50 / p99 | overshoot mean / max | of the limit | unused mean / max | of the limit |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     for rate in [1_000, 5_000, 15_000] {
         let took = run(kafka, rate, None);
@@ -100,12 +102,8 @@ impl Writer<'_> {
         event.credits = Credits::from_micros(credits * CREDIT).expect("within bounds");
         self.value.clear();
         encode_usage(&event, ValueEncoding::SingleObject, &mut self.value);
-        let sent = Sent {
-            key: Some(org.as_bytes()),
-            value: Some(&self.value),
-            timestamp: Some(at),
-            ..Sent::default()
-        };
+        let sent =
+            Sent { key: Some(org.as_bytes()), value: Some(&self.value), timestamp: Some(at), ..Sent::default() };
         self.producer.send(&self.kafka.topics.usage, &sent).expect("the broker takes it");
     }
 }
@@ -137,7 +135,8 @@ fn run(kafka: &Kafka, rate: u32, guard: Option<Duration>) -> Duration {
     let mut spenders: Vec<Spender> = (0..ORGS)
         .map(|number| {
             let live = FIRST + (LAST - FIRST) * number / ORGS;
-            let limit = each * 300 + i64::try_from(u128::from(rate / ORGS) * live.as_millis() / 1000).expect("small");
+            let limit =
+                each * 300 + i64::try_from(u128::from(rate / ORGS) * live.as_millis() / 1000).expect("small");
             Spender { org: format!("org-{number:04}"), limit, spent: 0, crossed: None, heard: None }
         })
         .collect();

@@ -124,7 +124,6 @@ fn why(reason: &str) -> &'static str {
         "WITHIN_ALLOWANCE" => "its usage is within the allowance",
         "IN_OVERAGE" => "the allowance is spent, and its plan lets usage go on as overage",
         "ALLOWANCE_SPENT" => "the allowance of this period is spent",
-        "GUARD" => "at the recent rate the limit is reached before a block would be heard of",
         "OVERAGE_SPENT" => "the allowance and the extra credits of this period are spent",
         "WITHIN_BUDGET" => "its usage is within the budget",
         "BUDGET_SPENT" => "the budget is spent",

@@ -15,7 +15,13 @@ const NOW: &str = "2026-11-20T12:00:00Z";
 /// Credits ahead, and the line that a record came near to.
 type Seen<'a> = (&'a str, Option<&'a str>);
 
-fn judged(policy: &OrgPolicy, used: &str, seen: Option<Seen<'_>>, previous: Option<&Level>, now: Timestamp) -> Level {
+fn judged(
+    policy: &OrgPolicy,
+    used: &str,
+    seen: Option<Seen<'_>>,
+    previous: Option<&Level>,
+    now: Timestamp,
+) -> Level {
     let sum = |text: &str| CreditSum::from(credits(text));
     let terms = OrgTerms { policies: history([policy.clone()]), ..OrgTerms::default() };
     let default = DefaultTerms::Allow;
@@ -84,7 +90,10 @@ fn a_record_that_came_near_the_limit_counts_however_many_came_with_it() {
     for used in ["120", "50"] {
         assert_eq!(outcome(&policy(), used, Some(("0", Some("100")))), (Action::Block, DecisionReason::Guard));
     }
-    assert_eq!(outcome(&policy(), "50", Some(("0", Some("99")))), (Action::Allow, DecisionReason::WithinAllowance));
+    assert_eq!(
+        outcome(&policy(), "50", Some(("0", Some("99")))),
+        (Action::Allow, DecisionReason::WithinAllowance)
+    );
 }
 
 #[test]

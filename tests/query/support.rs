@@ -184,7 +184,14 @@ pub struct Fixture {
 impl Fixture {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let fold = FoldSettings { views: views(), dedupe_window: 0, max_future: 0, max_age: 0, codec_version: 1, rates: false };
+        let fold = FoldSettings {
+            views: views(),
+            dedupe_window: 0,
+            max_future: 0,
+            max_age: 0,
+            codec_version: 1,
+            rates: false,
+        };
         let store = Store::create_or_open(dir.path(), 0, &fold, &StoreMemory::new(64 << 20)).unwrap();
         let shelf = Shelf::default();
         shelf.put(&store);
