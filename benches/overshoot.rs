@@ -33,9 +33,9 @@ const PARTITIONS: i32 = 4;
 const ORGS: u32 = 100;
 /// What each event costs.
 const CREDIT: i64 = 1_000_000;
-/// The first org's limit is reached after so long, the last one's after `LAST`.
+/// The first org's limit is reached after so long, the others' over so long behind it.
 const FIRST: Duration = Duration::from_secs(5);
-const LAST: Duration = Duration::from_secs(15);
+const SPREAD: Duration = Duration::from_secs(10);
 /// How long the last block is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -48,7 +48,9 @@ fn main() {
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     for rate in [1_000, 5_000, 15_000] {
         let took = run(kafka, rate, None);
-        run(kafka, rate, Some(Duration::from_millis(took.as_millis().div_ceil(10) as u64 * 10)));
+        // To whole tens of milliseconds, upwards.
+        let tens = took.as_millis().div_ceil(10).max(1);
+        run(kafka, rate, Some(Duration::from_millis(u64::try_from(tens * 10).expect("seconds"))));
     }
 }
 
@@ -134,7 +136,7 @@ fn run(kafka: &Kafka, rate: u32, guard: Option<Duration>) -> Duration {
     let each = i64::from(rate / ORGS);
     let mut spenders: Vec<Spender> = (0..ORGS)
         .map(|number| {
-            let live = FIRST + (LAST - FIRST) * number / ORGS;
+            let live = FIRST + SPREAD * number / ORGS;
             let limit =
                 each * 300 + i64::try_from(u128::from(rate / ORGS) * live.as_millis() / 1000).expect("small");
             Spender { org: format!("org-{number:04}"), limit, spent: 0, crossed: None, heard: None }
