@@ -23,6 +23,7 @@ fn without_a_file_every_setting_has_the_contracts_default() {
     assert_eq!(settings.store.views, crate::domain::view::built_in());
     assert_eq!(settings.memory_limit_bytes, 1 << 30);
     assert_eq!(settings.dedupe_window, Duration::from_hours(24));
+    assert_eq!(settings.limits_guard, None);
     assert_eq!(settings.time.max_age, Duration::from_hours(90 * 24));
     let error = settings.default_terms().expect_err("not set");
     assert!(error.to_string().contains("TALLYMAN__LIMITS__DEFAULT=allow"), "{error}");
@@ -121,6 +122,7 @@ fn each_wrong_value_is_told_with_its_place_and_what_it_must_be() {
             "nearest known key is `views[0].buckets`",
         ),
         ("[[views]]\nname = 'user'\ndimensions = ['user']", "view `user` by hour is declared twice"),
+        ("[limits]\nguard = '6m'", "`limits.guard` is `6m`: it must be a duration of at most 5m"),
         ("[limits]\ndefault = 'maybe'", "it must be allow, block, or a table"),
         ("[limits.default]\nplan = 'free'", "`limits.default.base_allocation` is missing (it may be only if"),
         (
