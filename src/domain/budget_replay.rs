@@ -180,6 +180,14 @@ impl<'a> ScopeReplay<'a> {
         }
     }
 
+    /// Lets time go on to `at`, and tells what holds then.
+    pub fn look(&mut self, at: Timestamp) -> Option<&Bound<'a>> {
+        self.pass(at, &mut |_, _| {});
+        // Of a value that uses nothing periods turned unseen.
+        self.judge(at.max(self.at), None);
+        self.bound.as_ref()
+    }
+
     /// Takes usage; steps come in the order in which they were known.
     pub fn add(&mut self, step: Step, each: Each<'_, 'a>) {
         let at = step.known_at.max(self.at);

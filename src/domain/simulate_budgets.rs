@@ -148,7 +148,8 @@ impl<'a> BudgetSimulation<'a> {
         for place in 0..all.budgets.len() {
             all.index(place);
         }
-        let exact = Dimension::ALL.map(|dimension| all.exact[dimension.index()].keys().copied().collect::<Vec<_>>());
+        let exact =
+            Dimension::ALL.map(|dimension| all.exact[dimension.index()].keys().copied().collect::<Vec<_>>());
         for (dimension, values) in Dimension::ALL.into_iter().zip(exact) {
             values.into_iter().for_each(|value| all.meet(dimension, value));
         }
@@ -200,7 +201,8 @@ impl<'a> BudgetSimulation<'a> {
         let bound: Vec<usize> = exact.iter().chain(each).copied().collect();
         let first = self.scopes.len();
         for place in bound {
-            let others = exact.iter().filter(|other| **other != place).map(|other| self.budgets[*other].1).collect();
+            let others =
+                exact.iter().filter(|other| **other != place).map(|other| self.budgets[*other].1).collect();
             self.scopes.push(self.scope(place, others, (Some(dimension), Some(value))));
         }
         self.places[dimension.index()].insert(value.into(), (first..self.scopes.len()).collect());

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::domain::simulate::{Moment, PeriodOutcome};
 use crate::domain::dimension::Dimension;
+use crate::domain::simulate::{Moment, PeriodOutcome};
 use crate::domain::simulate_budgets::{Reached, ScopeOutcome, ScopePair};
 use crate::query::SimulateParams;
 

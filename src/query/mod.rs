@@ -8,6 +8,7 @@
 pub mod bucket;
 mod error;
 mod explain;
+mod explain_scopes;
 mod grid;
 mod measure;
 mod overage;
