@@ -9,17 +9,20 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Usage;
 use super::apply::{registry, terms_of};
-use super::simulate::{Answer, Outcome, SimulateArgs};
+use super::simulate::{Answer, Outcome, Scope, SimulateArgs};
 use crate::clock::{Clock as _, SystemClock};
 use crate::codec::Decoder;
 use crate::codec::terms_document::TermsDocument;
 use crate::config::Settings;
+use crate::domain::budget_replay::Cycles;
 use crate::domain::credits::CreditSum;
 use crate::domain::dedupe::{IdHasher, IdKey, Seen, Window};
-use crate::domain::event::Event;
+use crate::domain::dimension::Dimension;
+use crate::domain::event::{Event, Multiplier};
 use crate::domain::murmur2::partition_of;
 use crate::domain::replay::Step;
 use crate::domain::simulate::{Simulation, with_terms};
+use crate::domain::simulate_budgets::{BudgetSimulation, SCOPES_MAX, side_by_side};
 use crate::domain::terms::TermsRecord;
 use crate::domain::terms_book::OrgTerms;
 use crate::domain::terms_change::TermsLog;
@@ -58,15 +61,48 @@ pub(super) fn simulate(
         Simulation::of_other_terms(&args.org, Terms { org: &other, default }, from.start(), to.start()),
         Simulation::new(&args.org, own_terms, from.start(), to.start()),
     ];
-    read(settings, &args.org, &mut |step| sides.iter_mut().for_each(|side| side.add(step)))?;
+    let cycles = [&other, &own].map(|org| Cycles::new(Terms { org, default }, from.start(), to.start()));
+    let [of_other, of_own] = &cycles;
+    let mut budgets = [
+        BudgetSimulation::new(&other, of_other, from.start(), to.start()),
+        BudgetSimulation::new(&own, of_own, from.start(), to.start()),
+    ];
+    read(settings, &args.org, &mut |step, event| {
+        sides.iter_mut().for_each(|side| side.add(step));
+        budgets.iter_mut().for_each(|side| add(side, step, event));
+    })?;
     let [simulated, actual] = sides.map(|side| side.finish().iter().map(Outcome::of).collect());
+    if budgets.iter().any(BudgetSimulation::is_full) {
+        anyhow::bail!("budgets would bind more than {SCOPES_MAX} values: simulate fewer budgets at once");
+    }
+    let [of_other, of_own] = budgets.map(BudgetSimulation::finish);
+    let (scopes, budgets_left_out) = side_by_side(of_other, of_own);
     Ok(Answer {
         org_id: args.org.clone(),
         from: from.start().to_string(),
         to: to.start().to_string(),
         simulated,
         actual,
+        budgets: scopes.iter().map(Scope::of).collect(),
+        budgets_left_out,
+        budgets_without_view: Vec::new(),
     })
+}
+
+/// Counts an event for the org and for each of its values, as the fold tells them.
+fn add(budgets: &mut BudgetSimulation<'_>, step: Step, event: &Event<'_>) {
+    let (dims, multiplier) = match event {
+        Event::Usage(usage) => (&usage.dims, usage.multiplier),
+        Event::Adjusted(adjusted) => (&adjusted.dims, None),
+        Event::Outcome(_) => return,
+    };
+    budgets.add(None, step);
+    for dimension in Dimension::ALL {
+        let derived = multiplier.filter(|_| dimension == Dimension::Tier).map(Multiplier::tier);
+        if let Some(value) = dims.get(dimension).or(derived) {
+            budgets.add(Some((dimension, value)), step);
+        }
+    }
 }
 
 fn org_terms(log: &TermsLog) -> OrgTerms {
@@ -91,7 +127,7 @@ struct Door {
 
 impl Door {
     /// The step that a record of the org is, where the fold would take it.
-    fn step(&mut self, record: &Record<'_>, headers: &[Header]) -> Option<Step> {
+    fn step<'a>(&mut self, record: &Record<'a>, headers: &[Header]) -> Option<(Step, Event<'a>)> {
         let log_time = self.log_time;
         let Self { decoder, rules, hasher, seen, .. } = self;
         let known = |key: IdKey| Ok::<_, crate::codec::DecodeError>(seen.get(&key).copied());
@@ -115,12 +151,12 @@ impl Door {
             Event::Outcome(_) => return None,
         };
         let hour = event.occurred_at().hour();
-        Some(Step { known_at: log_time, hour, credits: CreditSum::from(credits) })
+        Some((Step { known_at: log_time, hour, credits: CreditSum::from(credits) }, event))
     }
 }
 
 /// Each step of the org that its partition's log holds, with a bar of how far it is read.
-fn read(settings: &Settings, org: &str, each: &mut dyn FnMut(Step)) -> anyhow::Result<()> {
+fn read(settings: &Settings, org: &str, each: &mut dyn FnMut(Step, &Event<'_>)) -> anyhow::Result<()> {
     let partitions = kafka::cluster_info(&settings.kafka)?.partitions;
     let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     let mut door = Door {
@@ -154,9 +190,9 @@ fn read(settings: &Settings, org: &str, each: &mut dyn FnMut(Step)) -> anyhow::R
             count += 1;
             // Only a record under the org's key can be its own here: all others are forwarded first.
             if record.key == Some(org.as_bytes())
-                && let Some(step) = door.step(record, headers)
+                && let Some((step, event)) = door.step(record, headers)
             {
-                each(step);
+                each(step, &event);
             }
         },
     )?;

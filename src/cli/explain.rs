@@ -81,14 +81,8 @@ fn write(told: &Told, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "Period  {} to {}", told.word("period_start"), told.word("period_end"))?;
     writeln!(out, "Used    {}", used(told))?;
     writeln!(out, "Terms   {}", terms(told))?;
-    if told.has("budget_id") {
-        let name = told.word("budget_name");
-        writeln!(
-            out,
-            "Budget  {} ({name}), at offset {}",
-            told.word("budget_id"),
-            told.inner("decision", "policy_offset")
-        )?;
+    if told.has("budget") {
+        writeln!(out, "Budget  {}", budget(told))?;
     }
     days(told, out)?;
     let remedies = told.list("unblocked_by");
@@ -194,6 +188,22 @@ fn terms(told: &Told) -> String {
         field("updated_by"),
         told.word("policies_topic"),
         told.word("policy_offset")
+    )
+}
+
+fn budget(told: &Told) -> String {
+    let field = |name| told.inner("budget", name);
+    format!(
+        "{} ({}), {} a {}, {}; since {}, by {} ({}, offset {})",
+        field("budget_id"),
+        field("name"),
+        field("limit"),
+        field("period"),
+        field("action"),
+        field("effective_at"),
+        field("updated_by"),
+        told.word("policies_topic"),
+        told.word("budget_offset")
     )
 }
 

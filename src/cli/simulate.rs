@@ -15,7 +15,9 @@ use super::table::{Output, Table};
 use crate::codec::terms_document::TermsDocument;
 use crate::codec::terms_fields;
 use crate::config::Settings;
-use crate::domain::simulate::PeriodOutcome;
+use crate::domain::simulate::{Moment, PeriodOutcome};
+use crate::domain::simulate_budgets::{self, Reached, ScopePair};
+use crate::domain::time::Timestamp;
 
 /// Arguments of `tallyman simulate`.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,6 +51,9 @@ pub(super) struct Answer {
     pub(super) to: String,
     pub(super) simulated: Vec<Outcome>,
     pub(super) actual: Vec<Outcome>,
+    pub(super) budgets: Vec<Scope>,
+    pub(super) budgets_left_out: usize,
+    pub(super) budgets_without_view: Vec<String>,
 }
 
 /// What came of a period.
@@ -63,6 +68,38 @@ pub(super) struct Outcome {
     packs: i32,
     blocked: Vec<Blocked>,
     thresholds: Vec<Threshold>,
+}
+
+/// A budget's scope under either terms.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Scope {
+    dimension: Option<String>,
+    value: Option<String>,
+    budget_id: String,
+    simulated: Option<ScopeOutcome>,
+    actual: Option<ScopeOutcome>,
+}
+
+/// What came of it: the period in which most of the limit was used, and all that was blocked or reached.
+#[derive(Deserialize, Serialize)]
+struct ScopeOutcome {
+    budget_name: String,
+    period_start: String,
+    period_end: String,
+    used: String,
+    limit: String,
+    first_blocked: Option<Blocked>,
+    blocks: u32,
+    blocked_seconds: i64,
+    used_while_blocked: String,
+    thresholds: Vec<ScopeThreshold>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct ScopeThreshold {
+    percent: i32,
+    at: String,
+    periods: u32,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -101,6 +138,54 @@ impl Outcome {
                 .iter()
                 .map(|(percent, (at, _))| Threshold { percent: *percent, at: at.to_string() })
                 .collect(),
+        }
+    }
+}
+
+impl Scope {
+    /// Of replays whose instants are exact.
+    pub(super) fn of(pair: &ScopePair) -> Self {
+        let side = |side: &Option<simulate_budgets::ScopeOutcome>| side.as_ref().map(ScopeOutcome::of);
+        Self {
+            dimension: pair.scope.dimension.map(|dimension| dimension.name().to_owned()),
+            value: pair.scope.value.clone(),
+            budget_id: pair.scope.budget_id.clone(),
+            simulated: side(&pair.simulated),
+            actual: side(&pair.actual),
+        }
+    }
+
+    fn told(&self) -> String {
+        match (&self.dimension, &self.value) {
+            (None, _) => "all usage".to_owned(),
+            (Some(dimension), None) => format!("each other {dimension}"),
+            (Some(dimension), Some(value)) => format!("{dimension} {value}"),
+        }
+    }
+}
+
+impl ScopeOutcome {
+    fn of(outcome: &simulate_budgets::ScopeOutcome) -> Self {
+        let block = |((from, _), until): &(Moment, Option<Timestamp>)| Blocked {
+            from: from.to_string(),
+            until: until.map(|at| at.to_string()),
+        };
+        let threshold = |reached: &Reached| ScopeThreshold {
+            percent: reached.percent,
+            at: reached.first.0.to_string(),
+            periods: reached.periods,
+        };
+        Self {
+            budget_name: outcome.budget_name.clone(),
+            period_start: outcome.fullest.period.starts_at().to_string(),
+            period_end: outcome.fullest.period.ends_at().to_string(),
+            used: outcome.fullest.used.to_string(),
+            limit: outcome.fullest.limit.to_string(),
+            first_blocked: outcome.first_block.as_ref().map(block),
+            blocks: outcome.blocks,
+            blocked_seconds: outcome.blocked_micros / 1_000_000,
+            used_while_blocked: outcome.while_blocked.to_string(),
+            thresholds: outcome.thresholds.iter().map(threshold).collect(),
         }
     }
 }
@@ -176,6 +261,7 @@ fn write(answer: &Answer, exact: bool, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out)?;
         table.write(out)?;
     }
+    budgets(answer, out)?;
     if !exact {
         writeln!(
             out,
@@ -183,6 +269,46 @@ fn write(answer: &Answer, exact: bool, out: &mut dyn Write) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// Two lines a scope: what these terms would have made of it, and what was.
+fn budgets(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
+    if !answer.budgets.is_empty() {
+        let header = ["budget", "of", "", "times blocked", "for", "first", "used then"];
+        let more = ["most used", "of", "in the period from", "thresholds reached first"];
+        let mut table = Table::new(header.into_iter().chain(more));
+        for scope in &answer.budgets {
+            for (terms, side) in [("with these terms", &scope.simulated), ("as it was", &scope.actual)] {
+                let names = [scope.budget_id.clone(), scope.told(), terms.to_owned()];
+                table.push(names.into_iter().chain(side.as_ref().map(cells).into_iter().flatten()));
+            }
+        }
+        writeln!(out, "\nBudgets that blocked or reached a threshold, the most severe first:")?;
+        table.write(out)?;
+    }
+    if answer.budgets_left_out > 0 {
+        writeln!(out, "{} more are left out.", answer.budgets_left_out)?;
+    }
+    for dimension in &answer.budgets_without_view {
+        writeln!(out, "\nBudgets of {dimension} are not told: no view keeps it by hour. --exact tells them.")?;
+    }
+    Ok(())
+}
+
+fn cells(side: &ScopeOutcome) -> [String; 8] {
+    let (hours, minutes) = (side.blocked_seconds / 3600, side.blocked_seconds / 60 % 60);
+    let threshold = |reached: &ScopeThreshold| format!("{} % {}", reached.percent, reached.at);
+    let thresholds: Vec<String> = side.thresholds.iter().map(threshold).collect();
+    [
+        side.blocks.to_string(),
+        format!("{hours} h {minutes} min"),
+        side.first_blocked.as_ref().map(|blocked| blocked.from.clone()).unwrap_or_default(),
+        side.used_while_blocked.clone(),
+        side.used.clone(),
+        side.limit.clone(),
+        side.period_start.clone(),
+        thresholds.join(", "),
+    ]
 }
 
 fn blocked(outcome: &Outcome) -> String {

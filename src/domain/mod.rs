@@ -6,6 +6,7 @@
 
 pub mod alert;
 pub mod budget;
+pub mod budget_replay;
 pub mod content;
 pub mod credits;
 pub mod decide;
@@ -30,6 +31,7 @@ pub mod reject;
 pub mod replay;
 pub mod scope;
 pub mod simulate;
+pub mod simulate_budgets;
 pub mod summary;
 pub mod tally;
 pub mod terms;

@@ -30,7 +30,9 @@ pub async fn explain(
 
 fn body(answer: &Explanation, topics: &TopicNames) -> Object {
     let level = &answer.level;
-    let scope = answer.decision.as_ref().and_then(|decision| decision.scope.budget.as_ref());
+    let scope = answer.scope.as_ref();
+    let (budget_offset, budget) = answer.budget.clone().unzip();
+    let budget = budget.map(|budget| terms_fields(&TermsRecord::Budget(budget)));
     let (since, since_hour) = answer.since.unzip();
     let since_hour = since_hour.flatten();
     let (policy_offset, policy) = answer.policy.clone().unzip();
@@ -58,6 +60,8 @@ fn body(answer: &Explanation, topics: &TopicNames) -> Object {
         "policies_topic": json!(topics.policies),
         "policy_offset": json!(policy_offset.flatten()),
         "policy": policy,
+        "budget_offset": json!(budget_offset),
+        "budget": budget,
         "days": answer.days.iter().map(day).collect::<Vec<_>>(),
         "unblocked_by": answer.remedies.iter().map(remedy).collect::<Vec<_>>(),
         "decision": answer.decision.as_ref().map(decision_fields),

@@ -9,7 +9,9 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::domain::simulate::PeriodOutcome;
+use crate::domain::dimension::Dimension;
+use crate::domain::simulate::{Moment, PeriodOutcome};
+use crate::domain::simulate_budgets::{Reached, ScopeOutcome, ScopePair};
 use crate::query::SimulateParams;
 
 use super::dto::{self, credits, text};
@@ -45,6 +47,9 @@ pub async fn simulate(
         "to": text(answer.to.start()),
         "simulated": outcome(&answer.simulated),
         "actual": outcome(&answer.actual),
+        "budgets": answer.budgets.scopes.iter().map(scope).collect::<Vec<_>>(),
+        "budgets_left_out": json!(answer.budgets.left_out),
+        "budgets_without_view": answer.budgets.unseen.iter().map(|of| json!(of.name())).collect::<Vec<_>>(),
     };
     Ok(Json(dto::with_standing(body, &answer.standing)).into_response())
 }
@@ -54,11 +59,12 @@ fn outcome(periods: &[PeriodOutcome]) -> Vec<Object> {
     periods.iter().map(period).collect()
 }
 
+/// Rows tell the hour in which usage turned something, not the instant.
+fn moment((at, hour): &Moment) -> Value {
+    hour.map_or_else(|| text(at), |hour| text(hour.start()))
+}
+
 fn period(outcome: &PeriodOutcome) -> Object {
-    // Rows tell the hour in which usage turned something, not the instant.
-    let moment = |(at, hour): &(_, Option<crate::domain::time::Hour>)| {
-        hour.map_or_else(|| text(at), |hour| text(hour.start()))
-    };
     let blocked = |(from, until): &(_, Option<_>)| {
         object! {"from": moment(from), "until": until.map_or(Value::Null, text)}
     };
@@ -72,6 +78,39 @@ fn period(outcome: &PeriodOutcome) -> Object {
         "packs": json!(outcome.packs),
         "used_while_blocked": text(outcome.while_blocked),
         "blocked": outcome.blocked.iter().map(blocked).collect::<Vec<_>>(),
+        "thresholds": outcome.thresholds.iter().map(threshold).collect::<Vec<_>>(),
+    }
+}
+
+/// A budget's scope under either terms.
+fn scope(pair: &ScopePair) -> Object {
+    object! {
+        "dimension": json!(pair.scope.dimension.map(Dimension::name)),
+        "value": json!(pair.scope.value),
+        "budget_id": json!(pair.scope.budget_id),
+        "simulated": pair.simulated.as_ref().map(scope_outcome),
+        "actual": pair.actual.as_ref().map(scope_outcome),
+    }
+}
+
+fn scope_outcome(outcome: &ScopeOutcome) -> Object {
+    let threshold = |reached: &Reached| {
+        object! {"percent": json!(reached.percent), "at": moment(&reached.first), "periods": json!(reached.periods)}
+    };
+    let first_block = outcome.first_block.as_ref();
+    let block = |(from, until): &(_, Option<_>)| {
+        object! {"from": moment(from), "until": until.map_or(Value::Null, text)}
+    };
+    object! {
+        "budget_name": json!(outcome.budget_name),
+        "period_start": text(outcome.fullest.period.starts_at()),
+        "period_end": text(outcome.fullest.period.ends_at()),
+        "used": text(outcome.fullest.used),
+        "limit": text(outcome.fullest.limit),
+        "first_blocked": first_block.map(block),
+        "blocks": json!(outcome.blocks),
+        "blocked_seconds": json!(outcome.blocked_micros / 1_000_000),
+        "used_while_blocked": text(outcome.while_blocked),
         "thresholds": outcome.thresholds.iter().map(threshold).collect::<Vec<_>>(),
     }
 }

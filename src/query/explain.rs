@@ -6,26 +6,29 @@ use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 
+use crate::domain::budget_replay::Cycles;
 use crate::domain::credits::CreditSum;
 use crate::domain::decide::{InForce, in_force};
-use crate::domain::decision::{Action, DecisionReason, Figures, Level, LimitDecision};
+use crate::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
 use crate::domain::dimension::Dimension;
 use crate::domain::explain::{Remedy, remedies, told};
 use crate::domain::period::Period;
 use crate::domain::replay::{Replay, Step};
-use crate::domain::terms::OrgPolicy;
+use crate::domain::scope::{BudgetScope, Scope};
+use crate::domain::terms::{Budget, OrgPolicy};
 use crate::domain::time::{Day, Hour, Timestamp};
 use crate::domain::walk::Terms;
 use crate::store::StoreSnapshot;
 
 use super::bucket::Bucket;
+use super::explain_scopes::{Replayed, binding, products_of, replayed as replayed_scopes};
 use super::overage::org_hours;
 use super::params::{check_names, dimension, instant};
 use super::summary::read;
 use super::{Query, QueryError, Standing};
 
 /// The most turns of time that are looked at for the instant at which waiting helps.
-const TURNS_AHEAD_MAX: usize = 24;
+pub(super) const TURNS_AHEAD_MAX: usize = 24;
 
 /// What is to be explained.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,14 +74,18 @@ pub struct Explanation {
     pub org_id: String,
     /// The instant that is explained.
     pub at: Timestamp,
+    /// The budget's scope that is told; `None` for the org's own.
+    pub scope: Option<BudgetScope>,
+    /// The budget's record that binds it, and its offset.
+    pub budget: Option<(i64, Budget)>,
     /// What held then: that of the published decision where it still is the last one.
     pub level: Level,
     /// Its numbers at that instant.
     pub figures: Figures,
     /// The published decision that holds, with its scope, version and cause; `None` for an instant before it.
     pub decision: Option<LimitDecision>,
-    /// Since when the org has been so in its running period, and the hour of the usage that made it so, where only rows
-    /// tell it; `None` for a narrower scope.
+    /// Since when it has been so in its running period, and the hour of the usage that made it so, where only rows tell
+    /// it; `None` where they do not.
     pub since: Option<(Timestamp, Option<Hour>)>,
     /// The policy that binds the org and its offset; `None` offset for that of `limits.default`.
     pub policy: Option<(Option<i64>, OrgPolicy)>,
@@ -86,11 +93,11 @@ pub struct Explanation {
     pub in_that_hour: Option<CreditSum>,
     /// What held at the end of that hour, where it is something else.
     pub at_end_of_hour: Option<Level>,
-    /// The org's usage of the period up to the instant, by day.
+    /// The scope's usage of its period up to the instant, by day.
     pub days: Vec<ExplainedDay>,
     /// What would unblock it.
     pub remedies: Vec<Remedy>,
-    /// Every other scope of the org that is blocked now.
+    /// Every other scope of the org that is blocked; of a past instant, those that the value meets.
     pub also_blocked: Vec<LimitDecision>,
     /// How fresh the answer is.
     pub standing: Standing,
@@ -111,44 +118,149 @@ impl Query {
         }
         let org_terms = snapshot.org_terms(org)?;
         let terms = Terms { org: &org_terms, default: &self.default };
-        let decisions = snapshot.decisions(org)?;
+        let published = snapshot.decisions(org)?;
         let value = params.value.as_ref().map(|(dimension, value)| (*dimension, value.as_str()));
-        let decision = told(&decisions, value).filter(|decision| decision.decided_at <= at).cloned();
+        let is_past = params.at.is_some();
 
         let period = terms.period(at);
-        let (replay, in_that_hour) = replayed(&snapshot, org, terms, period, at, params.at.is_some())?;
-        let judged = &replay.turn().judged;
-        let is_narrower = decision.as_ref().is_some_and(|decision| decision.scope.budget.is_some());
-        let (level, figures) = match &decision {
-            Some(decision) if is_narrower => (decision.level.clone(), decision.figures),
-            Some(decision) => (decision.level.clone(), judged.figures),
-            None => (judged.level.clone(), judged.figures),
+        let (replay, in_that_hour) = replayed(&snapshot, org, terms, period, at, is_past)?;
+        let cycles = Cycles::new(terms, at, at);
+        let scopes = if is_past {
+            binding(&org_terms, value, at)
+        } else {
+            told(&published, value).and_then(|told| told.scope.budget.clone()).into_iter().collect()
         };
+        let mut scopes = replayed_scopes(&snapshot, (org, &org_terms), &cycles, scopes, (at, is_past))?;
+        let candidates = if is_past { held(org, &replay, &scopes, &published, at) } else { published };
+        let told = told(&candidates, value).cloned();
+        let scope = told.as_ref().and_then(|told| told.scope.budget.clone());
+        // What was worked out has no version; what was published has.
+        let decision = told.clone().filter(|told| told.version > 0 && told.decided_at <= at);
         let bound_by = in_force(Some(&org_terms.policies), &self.default, at);
-        let unblocked_at =
-            if is_narrower { Some(level.period_end) } else { unblocked_at(replay.clone(), level.action) };
+        let of = scopes.iter().position(|known| Some(&known.scope) == scope.as_ref());
+        let found = match (of.map(|place| scopes.swap_remove(place)), &told) {
+            (Some(narrower), _) => of_scope(narrower, decision.as_ref(), at, is_past),
+            (None, Some(told)) if scope.is_some() => Found::published(told),
+            _ => of_org(replay, decision.as_ref(), at, in_that_hour),
+        };
+        let counted = scope.as_ref().and_then(|scope| Some((scope.dimension?, scope.value.as_deref()?)));
+        let level_period = Period { start: found.level.period_start.hour(), end: found.level.period_end.hour() };
+        let period = if scope.is_some() { level_period } else { period };
+        // To the rest of a `*` budget nothing counts.
+        let is_rest = scope.as_ref().is_some_and(|scope| scope.dimension.is_some() && scope.value.is_none());
+        let days = if is_rest { Vec::new() } else { days(&snapshot, org, counted, period, (at, is_past))? };
         Ok(Explanation {
             org_id: org.to_owned(),
             at,
-            remedies: remedies(&level, &figures, bound_by, unblocked_at),
-            since: (!is_narrower).then(|| since(&replay, decision.as_ref())),
+            scope,
+            budget: found.budget,
+            remedies: remedies(&found.level, &found.figures, bound_by, found.unblocked_at),
+            since: found.since,
             policy: policy_of(bound_by),
-            in_that_hour,
-            at_end_of_hour: in_that_hour.and_then(|credits| at_end_of_hour(replay, at, credits)),
-            days: days(&snapshot, org, period, at)?,
-            also_blocked: also_blocked(decisions, decision.as_ref()),
-            level,
-            figures,
+            in_that_hour: found.in_that_hour,
+            at_end_of_hour: found.at_end_of_hour,
+            days,
+            also_blocked: also_blocked(candidates, told.as_ref()),
+            level: found.level,
+            figures: found.figures,
             decision,
             standing: moment.standing(&snapshot)?,
         })
     }
 }
 
+/// What is told of the scope.
+struct Found {
+    level: Level,
+    figures: Figures,
+    since: Option<(Timestamp, Option<Hour>)>,
+    budget: Option<(i64, Budget)>,
+    in_that_hour: Option<CreditSum>,
+    at_end_of_hour: Option<Level>,
+    unblocked_at: Option<Timestamp>,
+}
+
+impl Found {
+    /// A decision whose scope neither terms nor rows tell any more.
+    fn published(decision: &LimitDecision) -> Self {
+        Self {
+            level: decision.level.clone(),
+            figures: decision.figures,
+            since: None,
+            budget: None,
+            in_that_hour: None,
+            at_end_of_hour: None,
+            unblocked_at: Some(decision.level.period_end),
+        }
+    }
+}
+
+fn of_org(
+    replay: Replay<'_>,
+    decision: Option<&LimitDecision>,
+    at: Timestamp,
+    in_that_hour: Option<CreditSum>,
+) -> Found {
+    let judged = &replay.turn().judged;
+    let level = decision.map_or(&judged.level, |decision| &decision.level).clone();
+    Found {
+        figures: judged.figures,
+        since: Some(exact(replay.since(), &judged.level, decision)),
+        budget: None,
+        in_that_hour,
+        unblocked_at: unblocked_at(replay.clone(), level.action),
+        at_end_of_hour: in_that_hour.and_then(|credits| at_end_of_hour(replay, at, credits)),
+        level,
+    }
+}
+
+fn of_scope(scope: Replayed<'_>, decision: Option<&LimitDecision>, at: Timestamp, is_past: bool) -> Found {
+    let bound = scope.bound().expect("only scopes that are bound are kept");
+    let judged = &bound.judged;
+    let (offset, budget) = bound.budget;
+    Found {
+        level: decision.map_or(&judged.level, |decision| &decision.level).clone(),
+        figures: judged.figures,
+        since: Some(exact(scope.since(), &judged.level, decision)),
+        budget: Some((offset, budget.clone())),
+        in_that_hour: is_past.then_some(scope.in_that_hour),
+        at_end_of_hour: if is_past { scope.at_end_of_hour(at) } else { None },
+        unblocked_at: scope.unblocked_at(),
+    }
+}
+
+/// What held at a past instant of the scopes that a value meets: as it was published, where that is still the last
+/// word, else as it is worked out.
+fn held(
+    org: &str,
+    replay: &Replay<'_>,
+    scopes: &[Replayed<'_>],
+    published: &[LimitDecision],
+    at: Timestamp,
+) -> Vec<LimitDecision> {
+    let judged = &replay.turn().judged;
+    let own = LimitDecision {
+        scope: Scope::org(org),
+        level: judged.level.clone(),
+        figures: judged.figures,
+        version: 0,
+        decided_at: at,
+        cause: Cause::default(),
+    };
+    let worked_out = scopes.iter().filter_map(|scope| scope.decision(org, at));
+    let last_word = |held: LimitDecision| {
+        let known = published.iter().find(|known| known.scope == held.scope && known.decided_at <= at);
+        known.cloned().unwrap_or(held)
+    };
+    std::iter::once(own).chain(worked_out).map(last_word).collect()
+}
+
 /// Rows tell the hour; a decision made in it that says the same tells the instant.
-fn since(replay: &Replay<'_>, decision: Option<&LimitDecision>) -> (Timestamp, Option<Hour>) {
-    let (at, by_usage_of) = replay.since();
-    let judged = &replay.turn().judged.level;
+fn exact(
+    (at, by_usage_of): (Timestamp, Option<Hour>),
+    judged: &Level,
+    decision: Option<&LimitDecision>,
+) -> (Timestamp, Option<Hour>) {
     let same = |decision: &&LimitDecision| {
         let level = &decision.level;
         // No row tells when a guard blocked.
@@ -219,25 +331,38 @@ fn unblocked_at(mut replay: Replay<'_>, action: Action) -> Option<Timestamp> {
     None
 }
 
-/// The period's usage up to and with the hour of `at`, by UTC day and product.
+/// The period's usage, of a value or of the whole org, up to and with the hour of `at`, by UTC day and product.
 fn days(
     snapshot: &StoreSnapshot<'_>,
     org: &str,
+    value: Option<(Dimension, &str)>,
     period: Period,
-    at: Timestamp,
+    (at, is_past): (Timestamp, bool),
 ) -> Result<Vec<ExplainedDay>, QueryError> {
-    let end = Hour(at.hour().0.saturating_add(1)).min(period.end);
+    let next = Hour(at.hour().0.saturating_add(1));
+    // Nothing is dated beyond the running hour by more than minutes, and whole days can be told where hours cannot.
+    let end = if is_past { next } else { Hour(next.0.saturating_add(23)).day().first_hour() };
+    let end = end.min(period.end);
     let edges = Bucket::Day.cut(&TimeZone::UTC, period.start, end, &|_| end)?;
     let mut days: BTreeMap<Day, ExplainedDay> = BTreeMap::new();
     let entry = |day| ExplainedDay { day, credits: CreditSum::ZERO, products: BTreeMap::new() };
-    read(snapshot, org, &[], &edges, &mut |hour, _, tally| {
-        days.entry(hour.day()).or_insert_with(|| entry(hour.day())).credits += tally.credits();
-    })?;
-    let by_product = read(snapshot, org, &[Dimension::Product], &edges, &mut |hour, product, tally| {
-        let day = days.entry(hour.day()).or_insert_with(|| entry(hour.day()));
-        *day.products.entry(product.map(str::to_owned)).or_default() += tally.credits();
+    let dimension: Vec<Dimension> = value.iter().map(|(dimension, _)| *dimension).collect();
+    let by_day = read(snapshot, org, &dimension, &edges, &mut |hour, of, tally| {
+        if value.is_none_or(|(_, value)| of == Some(value)) {
+            days.entry(hour.day()).or_insert_with(|| entry(hour.day())).credits += tally.credits();
+        }
     });
-    match by_product {
+    let mut add = |hour: Hour, product: Option<&str>, credits| {
+        let day = days.entry(hour.day()).or_insert_with(|| entry(hour.day()));
+        *day.products.entry(product.map(str::to_owned)).or_default() += credits;
+    };
+    let by_product = match value {
+        Some(value) => products_of(snapshot, org, value, &edges, &mut add),
+        None => read(snapshot, org, &[Dimension::Product], &edges, &mut |hour, product, tally| {
+            add(hour, product, tally.credits());
+        }),
+    };
+    match by_day.and(by_product) {
         Ok(()) | Err(QueryError::NeedsView { .. }) => Ok(days.into_values().collect()),
         Err(error) => Err(error),
     }

@@ -8,6 +8,7 @@
 pub mod bucket;
 mod error;
 mod explain;
+mod explain_scopes;
 mod grid;
 mod measure;
 mod overage;
@@ -28,7 +29,7 @@ pub use explain::{ExplainParams, ExplainedDay, Explanation};
 pub use grid::ROWS_MAX;
 pub use measure::{Measure, Value};
 pub use periods::{PeriodEntry, PeriodPage};
-pub use simulate::{SimulateAnswer, SimulateParams, check_range};
+pub use simulate::{SimulateAnswer, SimulateParams, SimulatedBudgets, check_range};
 pub use summary::SummaryAnswer;
 pub use terms::TermsAnswer;
 pub use usage::{UsageAnswer, UsageRow};

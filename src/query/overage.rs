@@ -1,10 +1,11 @@
 //! Overage and beyond-base as measures: told for the org, or for one dimension, hour by hour, so that every bucket and
 //! grouping of a range has the same sum. What they are: `domain::walk` and `domain::overage`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{ControlFlow, Range};
 
 use crate::domain::credits::CreditSum;
+use crate::domain::dimension::Dimension;
 use crate::domain::overage::{beyond_base, share, uncovered};
 use crate::domain::tally::{Field, Tally};
 use crate::domain::time::Hour;
@@ -61,6 +62,37 @@ pub(super) fn org_hours(
         hours.push((hour, tally.credits()));
     })?;
     Ok(hours)
+}
+
+/// The credits of each stored hour and value of a dimension, by hour.
+///
+/// # Errors
+/// When no view tells the dimension's hours, there are too many or the store cannot be read.
+pub(super) fn value_hours(
+    snapshot: &StoreSnapshot<'_>,
+    org: &str,
+    dimension: Dimension,
+    hours: Range<Hour>,
+    each: &mut dyn FnMut(Hour, &str, CreditSum),
+) -> Result<(), QueryError> {
+    let view = by_hour(snapshot.views(), &[dimension], ", for a budget's period is made of hours")?;
+    let of_view = &snapshot.views()[usize::from(view)].dimensions;
+    let column = of_view.iter().position(|of| *of == dimension).expect("the view covers it");
+    // Rows come by hour: of a view that tells more apart, an hour's values are put together first.
+    let (mut hour, mut values) = (hours.start, BTreeMap::new());
+    read(snapshot, view, org, hours, &mut |this, row, tally| {
+        let Some(value) = row[column] else { return };
+        if of_view.len() == 1 {
+            return each(this, value, tally.credits());
+        }
+        if this != hour {
+            std::mem::take(&mut values).iter().for_each(|(value, sum): (&String, _)| each(hour, value, *sum));
+            hour = this;
+        }
+        *values.entry(value.to_owned()).or_default() += tally.credits();
+    })?;
+    values.iter().for_each(|(value, sum)| each(hour, value, *sum));
+    Ok(())
 }
 
 /// Every part of the range: its hour, the value of the one dimension asked for if any, and its credits as a tally.

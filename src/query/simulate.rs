@@ -1,14 +1,20 @@
 //! `simulate`: what other terms would have made of an org's usage, beside what its own made of it. From the rows, at the
 //! grain of an hour; `tallyman simulate --exact` replays the log itself with the same `domain::simulate`.
 
+use std::collections::BTreeSet;
+
 use crate::codec::terms_document::{DocumentDefaults, parse};
+use crate::domain::budget_replay::Cycles;
+use crate::domain::dimension::Dimension;
 use crate::domain::replay::Step;
 use crate::domain::simulate::{PeriodOutcome, Simulation, with_terms};
+use crate::domain::simulate_budgets::{BudgetSimulation, SCOPES_MAX, ScopePair, side_by_side};
 use crate::domain::terms::TermsRecord;
 use crate::domain::time::{Hour, Timestamp};
 use crate::domain::walk::Terms;
+use crate::store::StoreSnapshot;
 
-use super::overage::org_hours;
+use super::overage::{org_hours, value_hours};
 use super::params::{check_names, utc_hour};
 use super::{Query, QueryError, Standing};
 
@@ -52,8 +58,21 @@ pub struct SimulateAnswer {
     pub simulated: Vec<PeriodOutcome>,
     /// Under the org's own.
     pub actual: Vec<PeriodOutcome>,
+    /// What budgets made of it.
+    pub budgets: SimulatedBudgets,
     /// How fresh the answer is.
     pub standing: Standing,
+}
+
+/// What budgets made of a range, under the other terms and under the org's own.
+#[derive(Clone, Debug, Default)]
+pub struct SimulatedBudgets {
+    /// Scopes that reached a threshold or were blocked, the most severe first.
+    pub scopes: Vec<ScopePair>,
+    /// How many more there are.
+    pub left_out: usize,
+    /// Dimensions whose budgets cannot be told: no view keeps them by hour.
+    pub unseen: Vec<Dimension>,
 }
 
 impl Query {
@@ -93,9 +112,51 @@ impl Query {
             to,
             simulated: simulated.finish(),
             actual: actual.finish(),
+            budgets: budgets(&snapshot, org, [other_terms, own_terms], from, to)?,
             standing: moment.standing(&snapshot)?,
         })
     }
+}
+
+/// What the budgets of two terms made of the hours of the values that they bind.
+fn budgets(
+    snapshot: &StoreSnapshot<'_>,
+    org: &str,
+    terms: [Terms<'_>; 2],
+    from: Hour,
+    to: Hour,
+) -> Result<SimulatedBudgets, QueryError> {
+    let (from, to) = (from.start(), to.start());
+    let cycles = terms.map(|terms| Cycles::new(terms, from, to));
+    let [mut simulated, mut actual] =
+        [0, 1].map(|side| BudgetSimulation::new(terms[side].org, &cycles[side], from, to));
+    let first = cycles.iter().map(Cycles::first_hour).min().unwrap_or(from.hour());
+    let dimensions: BTreeSet<Option<Dimension>> = simulated.dimensions().chain(actual.dimensions()).collect();
+    let mut unseen = Vec::new();
+    for dimension in dimensions {
+        let Some(dimension) = dimension else {
+            for (hour, credits) in org_hours(snapshot, org, first)? {
+                let step = Step::whole_hour(hour, credits);
+                simulated.add(None, step);
+                actual.add(None, step);
+            }
+            continue;
+        };
+        let read = value_hours(snapshot, org, dimension, first..to.hour(), &mut |hour, value, credits| {
+            let step = Step::whole_hour(hour, credits);
+            simulated.add(Some((dimension, value)), step);
+            actual.add(Some((dimension, value)), step);
+        });
+        match read {
+            Err(QueryError::NeedsView { .. }) => unseen.push(dimension),
+            read => read?,
+        }
+    }
+    if simulated.is_full() || actual.is_full() {
+        return Err(QueryError::TooLarge { what: "scopes of budgets", limit: SCOPES_MAX });
+    }
+    let (scopes, left_out) = side_by_side(simulated.finish(), actual.finish());
+    Ok(SimulatedBudgets { scopes, left_out, unseen })
 }
 
 /// Refuses a range that is empty or too long.

@@ -17,11 +17,11 @@ use tallyman::domain::time::Timestamp;
 use crate::budget_world::{ORG, Spent, World, budget};
 use crate::support::anchored;
 
-const HOUR: i64 = 3_600_000_000;
-const VALUES: [&str; 3] = ["a", "b", "c"];
+pub const HOUR: i64 = 3_600_000_000;
+pub const VALUES: [&str; 3] = ["a", "b", "c"];
 
 #[derive(Clone, Debug)]
-enum Step {
+pub enum Step {
     Batch(Vec<(i64, i64, Option<usize>, Option<usize>)>),
     Budget(Box<Budget>, i64, Option<i64>),
     Policy(i32, &'static str, i64),
@@ -38,7 +38,7 @@ fn away() -> impl Strategy<Value = i64> {
     prop_oneof![6 => -3 * HOUR..5 * HOUR / 60, 2 => -40 * HOUR..0, 1 => -1500 * HOUR..0]
 }
 
-fn any_budget() -> impl Strategy<Value = Step> {
+pub fn any_budget() -> impl Strategy<Value = Step> {
     let bound = prop_oneof![
         1 => Just((None, None)),
         3 => prop_oneof![Just(Dimension::User), Just(Dimension::Model)].prop_map(|d| (Some(d), Some("*"))),
@@ -64,7 +64,7 @@ fn any_budget() -> impl Strategy<Value = Step> {
     )
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     let spent = (away(), prop_oneof![4 => 0..12_i64, 1 => -12..0_i64], value(), value());
     let zone = prop::sample::select(&["UTC", "America/New_York", "Asia/Kathmandu"][..]);
     prop_oneof![
@@ -78,7 +78,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// What the control topic must hold.
 #[derive(Default)]
-struct Model {
+pub struct Model {
     records: Vec<(i64, Budget)>,
     levels: BTreeMap<String, Level>,
 }
@@ -213,7 +213,7 @@ impl Model {
     }
 }
 
-fn take(world: &mut World, model: &mut Model, step: Step) {
+pub fn take(world: &mut World, model: &mut Model, step: Step) {
     let now = world.now;
     match step {
         Step::Batch(batch) => {

@@ -11,6 +11,7 @@ mod model;
 mod period;
 mod purchase;
 mod simulate;
+mod simulate_budgets;
 mod summary;
 mod support;
 mod walk;

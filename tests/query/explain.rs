@@ -5,7 +5,8 @@ use std::process::Command;
 use tallyman::codec::terms_document::{DocumentDefaults, parse};
 use tallyman::domain::decision::{Cause, DecisionReason, LimitDecision};
 use tallyman::domain::dimension::Dimension;
-use tallyman::domain::terms::TermsRecord;
+use tallyman::domain::scope::BudgetScope;
+use tallyman::domain::terms::{BudgetPeriod, TermsRecord};
 
 use super::api::Server;
 use super::support::{Event, Fixture, at, decision};
@@ -54,6 +55,50 @@ pub fn blocked() -> Server {
     ];
     let mut fixture = Fixture::new();
     fixture.commit_with("acme", &events, &terms(POLICY), Some(&published));
+    Server::over(fixture, 1)
+}
+
+const DAILY: &str = "\
+---
+type: Budget
+org_id: acme
+budget_id: daily
+name: Everyone
+dimension: user
+value: '*'
+limit: 4
+period: day
+action: BLOCK
+effective_at: 2026-02-01T00:00:00Z
+updated_by: bea
+";
+
+/// Five credits of ann's four a day, crossed at ten o'clock; the organisation has room.
+pub fn budgeted() -> Server {
+    let mut published: LimitDecision = decision();
+    let scope =
+        BudgetScope { dimension: Some(Dimension::User), value: Some("ann".into()), budget_id: "daily".into() };
+    published.scope.budget = Some(scope);
+    published.level.reason = DecisionReason::BudgetSpent;
+    published.level.period_start = at("2026-11-20T00:00:00Z");
+    published.level.period_end = at("2026-11-21T00:00:00Z");
+    published.level.valid_until = published.level.period_end;
+    published.level.allowance = Some(tallyman::domain::credits::CreditSum::whole(4));
+    published.level.budget = Some(("Everyone".to_owned(), BudgetPeriod::Day));
+    published.decided_at = at("2026-11-20T10:12:33Z");
+    let spent = |hour: &str, user, product, micros| {
+        let mut event = event(hour, product, micros);
+        event.values[Dimension::User.index()] = Some(user);
+        event
+    };
+    let events = [
+        spent("2026-11-19T09:00:00Z", "ann", "chat", 3_000_000),
+        spent("2026-11-20T09:00:00Z", "ann", "chat", 3_000_000),
+        spent("2026-11-20T09:00:00Z", "bob", "chat", 1_000_000),
+        spent("2026-11-20T10:00:00Z", "ann", "agents", 2_000_000),
+    ];
+    let mut fixture = Fixture::new();
+    fixture.commit_with("acme", &events, &terms(&format!("{POLICY}{DAILY}")), Some(&published));
     Server::over(fixture, 1)
 }
 
@@ -128,6 +173,62 @@ fn a_past_instant_is_told_from_the_terms_and_hours_of_then() {
     let text = told(&server, &["--at", "2026-11-20T10:05:00Z"]).1;
     assert!(text.contains("acme is allowed: its usage is within the allowance"), "{text}");
     assert!(text.contains("Within that hour 4.500000 more were used, and by its end it was blocked."), "{text}");
+}
+
+#[test]
+fn a_budget_that_blocks_is_told_with_its_own_period_record_and_sums() {
+    let (code, text, error) = told(&budgeted(), &["--dimension", "user", "--value", "ann"]);
+    assert_eq!(code, 0, "{error}");
+    let expected = "\
+user ann of acme is blocked: the budget is spent (BUDGET_SPENT).
+So since 2026-11-20T10:12:33Z; the last decision followed from event e41 (credit.usage, partition 0, offset 41).
+
+Period  2026-11-20T00:00:00Z to 2026-11-21T00:00:00Z
+Used    5.000000 of 4.000000; 0.000000 remain
+Terms   plan team, base_allocation 10.000000, HARD; since 2026-01-01T00:00:00Z, by ann (credit.policies, offset 3)
+Budget  daily (Everyone), 4.000000 a day, BLOCK; since 2026-02-01T00:00:00Z, by bea (credit.policies, offset 5)
+
+The sum that led there, by UTC day and product:
+day          credits    agents      chat
+2026-11-20  5.000000  2.000000  3.000000
+
+Each of these unblocks it:
+  - Wait until 2026-11-21T00:00:00Z.
+  - Raise the budget's limit to more than 5.000000, or end it.
+";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn a_budget_of_a_past_instant_is_told_from_the_terms_and_hours_of_then() {
+    let server = budgeted();
+    let ann = |at: &str| server.get(&format!("/v1/orgs/acme/explain?dimension=user&value=ann&at={at}")).json();
+    let before = ann("2026-11-20T10:05:00Z");
+    assert_eq!(
+        (&before["budget_id"], &before["value"]),
+        (&"daily".into(), &"ann".into()),
+        "it has least remaining"
+    );
+    assert_eq!((&before["action"], &before["used"]), (&"ALLOW".into(), &"3.000000".into()));
+    assert_eq!(
+        (&before["used_in_that_hour"], &before["at_end_of_that_hour"]),
+        (&"2.000000".into(), &"BLOCK".into())
+    );
+    assert_eq!((&before["decision"], &before["budget_offset"]), (&serde_json::Value::Null, &5.into()));
+    let after = ann("2026-11-20T11:30:00Z");
+    assert_eq!((&after["action"], &after["cause"]["event_id"]), (&"BLOCK".into(), &"e41".into()));
+    assert_eq!(after["unblocked_by"][0]["until"], "2026-11-21T00:00:00Z");
+    let yesterday = ann("2026-11-19T23:00:00Z");
+    assert_eq!((&yesterday["used"], &yesterday["remaining"]), (&"3.000000".into(), &"1.000000".into()));
+    assert_eq!(yesterday["days"].as_array().unwrap().len(), 1, "its period is its day");
+    let bob = server.get("/v1/orgs/acme/explain?dimension=user&value=bob&at=2026-11-20T11:30:00Z").json();
+    assert_eq!(
+        (&bob["budget_id"], &bob["remaining"]),
+        (&serde_json::Value::Null, &"1.000000".into()),
+        "the org has less"
+    );
+    let without = server.get("/v1/orgs/acme/explain?dimension=user&value=ann&at=2026-01-20T00:00:00Z").json();
+    assert_eq!(without["budget_id"], serde_json::Value::Null, "before the budget there was none");
 }
 
 #[test]

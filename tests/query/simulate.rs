@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::api::Server;
-use super::explain::blocked;
+use super::explain::{blocked, budgeted};
 
 fn told(server: &Server, documents: &str, more: &[&str]) -> (i32, String, String) {
     let dir = tempfile::tempdir().unwrap();
@@ -51,6 +51,33 @@ An instant that usage brought about is told by its hour; --exact tells it to the
     assert_eq!((&json["from"], &json["to"]), (&"2026-11-01T00:00:00Z".into(), &"2026-11-20T13:00:00Z".into()));
     assert_eq!(json["actual"][0]["blocked"][0]["from"], "2026-11-20T10:00:00Z");
     assert_eq!(json["simulated"][0]["blocked"], serde_json::json!([]));
+}
+
+#[test]
+fn other_budgets_are_told_scope_by_scope_beside_what_was() {
+    let server = budgeted();
+    let budget = "type: Budget\norg_id: acme\nbudget_id: daily\nname: Tight\ndimension: user\nvalue: '*'\nlimit: 2\nperiod: day\naction: BLOCK\n";
+    let range = ["--from", "2026-11-19", "--to", "2026-11-21"];
+    let (code, json, error) = told(&server, budget, &[&range[..], &["--output", "json"]].concat());
+    assert_eq!(code, 0, "{error}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let [ann] = json["budgets"].as_array().unwrap().as_slice() else { panic!("{json}") };
+    assert_eq!((&ann["value"], &ann["budget_id"]), (&"ann".into(), &"daily".into()));
+    let (simulated, actual) = (&ann["simulated"], &ann["actual"]);
+    assert_eq!(
+        (&simulated["blocks"], &simulated["first_blocked"]["from"]),
+        (&2.into(), &"2026-11-19T09:00:00Z".into())
+    );
+    assert_eq!(simulated["used_while_blocked"], "2.000000");
+    assert_eq!((&actual["blocks"], &actual["first_blocked"]["from"]), (&1.into(), &"2026-11-20T10:00:00Z".into()));
+    assert_eq!((&actual["used"], &actual["limit"]), (&"5.000000".into(), &"4.000000".into()));
+    assert_eq!(json["budgets_left_out"], 0);
+    let text = told(&server, budget, &range).1;
+    let line = |side: &str| {
+        text.lines().find(|line| line.contains(side) && line.contains("user ann")).unwrap().to_owned()
+    };
+    assert!(line("with these terms").contains("2  28 h 0 min"), "{text}");
+    assert!(line("as it was").contains("1  13 h 0 min"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,398 @@
+//! What the budgets of other terms would have made of the same usage: a replay of every scope that they bind, told scope
+//! by scope, side by side with what the org's own budgets made of it. As in `simulate`, all usage is counted as it came.
+//! Next: `budget_replay` for how one scope is judged.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+
+use super::budget::Binds;
+use super::budget_replay::{Bound, Cycles, ScopeReplay};
+use super::credits::CreditSum;
+use super::decision::Action;
+use super::dimension::Dimension;
+use super::period::Period;
+use super::replay::Step;
+use super::scope::BudgetScope;
+use super::simulate::Moment;
+use super::terms::Budget;
+use super::terms_book::{History, OrgTerms};
+use super::time::Timestamp;
+
+/// The most scopes that a simulation tells: the most severe.
+pub const SCOPES_TOLD_MAX: usize = 100;
+/// The most scopes that a simulation follows, but for values that budgets name: some 200 MB.
+pub const SCOPES_MAX: usize = 200_000;
+
+/// A budget's period, and what of its limit was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filled {
+    /// Which; perhaps only a part of it was asked for.
+    pub period: Period,
+    /// Credits used in it, from its start to its end or the end of what was asked for.
+    pub used: CreditSum,
+    /// The limit, as of then.
+    pub limit: CreditSum,
+}
+
+impl Filled {
+    /// Whether more of its limit was used than of the other's.
+    fn is_fuller_than(&self, other: &Self) -> bool {
+        self.used.0.saturating_mul(other.limit.0) > other.used.0.saturating_mul(self.limit.0)
+    }
+}
+
+/// A threshold that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Percent of the limit.
+    pub percent: i32,
+    /// When first.
+    pub first: Moment,
+    /// In how many of the budget's periods.
+    pub periods: u32,
+}
+
+/// What came of one scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeOutcome {
+    /// The budget's name.
+    pub budget_name: String,
+    /// Of the budget's periods, the one in which most of the limit was used; the earliest of those.
+    pub fullest: Filled,
+    /// Thresholds reached, lowest first.
+    pub thresholds: Vec<Reached>,
+    /// From when to when usage was first blocked, inside what was asked for; no end where it still was at the end.
+    pub first_block: Option<(Moment, Option<Timestamp>)>,
+    /// How often it was blocked.
+    pub blocks: u32,
+    /// For how long in all, microseconds.
+    pub blocked_micros: i64,
+    /// Credits that came while it was blocked: these terms would have refused them.
+    pub while_blocked: CreditSum,
+}
+
+impl ScopeOutcome {
+    fn is_told(&self) -> bool {
+        self.blocks > 0 || !self.thresholds.is_empty()
+    }
+
+    fn severity(&self) -> (bool, i64, Option<i32>, CreditSum) {
+        let percent = self.thresholds.last().map(|reached| reached.percent);
+        (self.blocks > 0, self.blocked_micros, percent, self.while_blocked)
+    }
+}
+
+/// What came of every scope that was bound.
+pub type ScopeOutcomes = BTreeMap<BudgetScope, ScopeOutcome>;
+
+/// One scope under other terms and under the org's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopePair {
+    /// Which.
+    pub scope: BudgetScope,
+    /// Under the other terms; `None` where they do not bind it.
+    pub simulated: Option<ScopeOutcome>,
+    /// Under its own, likewise.
+    pub actual: Option<ScopeOutcome>,
+}
+
+/// The scopes that reached a threshold or were blocked on either side, the most severe first, and how many more there
+/// are than are told.
+#[must_use]
+pub fn side_by_side(simulated: ScopeOutcomes, mut actual: ScopeOutcomes) -> (Vec<ScopePair>, usize) {
+    let pair = |(scope, simulated)| {
+        let actual = actual.remove(&scope);
+        ScopePair { scope, simulated: Some(simulated), actual }
+    };
+    let mut pairs: Vec<ScopePair> = simulated.into_iter().map(pair).collect();
+    let of_actual = |(scope, actual)| ScopePair { scope, simulated: None, actual: Some(actual) };
+    pairs.extend(actual.into_iter().map(of_actual));
+    let sides = |pair: &ScopePair| [pair.simulated.clone(), pair.actual.clone()].into_iter().flatten();
+    pairs.retain(|pair| sides(pair).any(|side| side.is_told()));
+    pairs.sort_by_cached_key(|pair| {
+        let severity = sides(pair).map(|side| side.severity()).max();
+        (Reverse(severity), pair.scope.clone())
+    });
+    let left_out = pairs.len().saturating_sub(SCOPES_TOLD_MAX);
+    pairs.truncate(SCOPES_TOLD_MAX);
+    (pairs, left_out)
+}
+
+/// The places of the scopes of each value of a dimension; that of the whole org and of the rest of `*` budgets is empty.
+type Places = HashMap<Box<str>, Vec<usize>>;
+
+/// A replay of all budgets of an org from `from` up to `to`.
+#[derive(Clone, Debug)]
+pub struct BudgetSimulation<'a> {
+    cycles: &'a Cycles<'a>,
+    range: (Timestamp, Timestamp),
+    budgets: Vec<(&'a str, &'a History<Budget>)>,
+    /// Of each dimension: the budgets that ever bind each value of it, and those that name one.
+    each: [Vec<usize>; Dimension::COUNT],
+    exact: [HashMap<&'a str, Vec<usize>>; Dimension::COUNT],
+    of_org: Vec<usize>,
+    places: [Places; Dimension::COUNT],
+    scopes: Vec<Scope<'a>>,
+    is_full: bool,
+}
+
+impl<'a> BudgetSimulation<'a> {
+    /// Begins at the start of the periods that hold `from`, which must be those of `cycles`.
+    #[must_use]
+    pub fn new(org: &'a OrgTerms, cycles: &'a Cycles<'a>, from: Timestamp, to: Timestamp) -> Self {
+        let budgets: Vec<_> = org.budgets.iter().map(|(id, history)| (id.as_str(), history)).collect();
+        let (each, exact) = ([const { Vec::new() }; Dimension::COUNT], std::array::from_fn(|_| HashMap::new()));
+        let places = std::array::from_fn(|_| HashMap::new());
+        let (range, of_org, scopes) = ((from, to), Vec::new(), Vec::new());
+        let mut all = Self { cycles, range, budgets, each, exact, of_org, places, scopes, is_full: false };
+        for place in 0..all.budgets.len() {
+            all.index(place);
+        }
+        let exact =
+            Dimension::ALL.map(|dimension| all.exact[dimension.index()].keys().copied().collect::<Vec<_>>());
+        for (dimension, values) in Dimension::ALL.into_iter().zip(exact) {
+            values.into_iter().for_each(|value| all.meet(dimension, value));
+        }
+        all
+    }
+
+    /// What the records of a budget ever bind, and the scopes that stand without usage.
+    fn index(&mut self, place: usize) {
+        let history = self.budgets[place].1;
+        for (_, record) in history.iter() {
+            match (Binds::of(record), record.value.as_deref()) {
+                (Binds::Org, _) if self.of_org.iter().all(|number| self.scopes[*number].budget != place) => {
+                    self.of_org.push(self.scopes.len());
+                    self.scopes.push(self.scope(place, Vec::new(), (None, None)));
+                }
+                (Binds::Each(dimension), _) if !self.each[dimension.index()].contains(&place) => {
+                    self.each[dimension.index()].push(place);
+                    self.scopes.push(self.scope(place, Vec::new(), (Some(dimension), None)));
+                }
+                (Binds::Value(dimension, _), Some(value)) => {
+                    let known = self.exact[dimension.index()].entry(value).or_default();
+                    if !known.contains(&place) {
+                        known.push(place);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn scope(
+        &self,
+        budget: usize,
+        others: Vec<&'a History<Budget>>,
+        (dimension, value): (Option<Dimension>, Option<&str>),
+    ) -> Scope<'a> {
+        let (id, history) = self.budgets[budget];
+        let replay = ScopeReplay::new(self.cycles, history, others, (dimension, value));
+        let scope = BudgetScope { dimension, value: value.map(str::to_owned), budget_id: id.to_owned() };
+        let mut told = Told::new(self.range.0);
+        told.hear(replay.since(), replay.bound());
+        Scope { budget, scope, replay, told }
+    }
+
+    /// The scopes of a value: of each budget that ever binds it.
+    fn meet(&mut self, dimension: Dimension, value: &str) {
+        let exact = self.exact[dimension.index()].get(value).cloned().unwrap_or_default();
+        let each = self.each[dimension.index()].iter().filter(|place| !exact.contains(place));
+        let bound: Vec<usize> = exact.iter().chain(each).copied().collect();
+        let first = self.scopes.len();
+        for place in bound {
+            let others =
+                exact.iter().filter(|other| **other != place).map(|other| self.budgets[*other].1).collect();
+            self.scopes.push(self.scope(place, others, (Some(dimension), Some(value))));
+        }
+        self.places[dimension.index()].insert(value.into(), (first..self.scopes.len()).collect());
+    }
+
+    /// The dimensions that budgets bind; `None` for the whole org.
+    pub fn dimensions(&self) -> impl Iterator<Item = Option<Dimension>> {
+        let bound = |dimension: &Dimension| {
+            !self.each[dimension.index()].is_empty() || !self.exact[dimension.index()].is_empty()
+        };
+        let org = (!self.of_org.is_empty()).then_some(None);
+        org.into_iter().chain(Dimension::ALL.into_iter().filter(bound).map(Some))
+    }
+
+    /// Whether usage of more values came than are followed: what is told is not all.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Takes usage of one value, or of the whole org where there is no dimension; of each value it comes in the order in
+    /// which it was known.
+    pub fn add(&mut self, of: Option<(Dimension, &str)>, step: Step) {
+        if step.known_at >= self.range.1 || step.hour < self.cycles.first_hour() {
+            return;
+        }
+        let Some((dimension, value)) = of else {
+            self.of_org.iter().for_each(|place| self.scopes[*place].add(step));
+            return;
+        };
+        if self.each[dimension.index()].is_empty() && self.exact[dimension.index()].is_empty() {
+            return;
+        }
+        if !self.places[dimension.index()].contains_key(value) {
+            // Law 6.
+            if self.scopes.len() >= SCOPES_MAX {
+                self.is_full = true;
+                return;
+            }
+            self.meet(dimension, value);
+        }
+        for place in &self.places[dimension.index()][value] {
+            self.scopes[*place].add(step);
+        }
+    }
+
+    /// Lets time go on to the end, and tells what came of each scope.
+    #[must_use]
+    pub fn finish(self) -> ScopeOutcomes {
+        let to = self.range.1;
+        let outcome = |scope: Scope<'_>| {
+            let Scope { scope, mut replay, mut told, .. } = scope;
+            replay.pass(to.plus_micros(-1), &mut |moment, bound| told.hear(moment, bound));
+            Some((scope, told.finish(to)?))
+        };
+        self.scopes.into_iter().filter_map(outcome).collect()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Scope<'a> {
+    budget: usize,
+    scope: BudgetScope,
+    replay: ScopeReplay<'a>,
+    told: Told<'a>,
+}
+
+impl Scope<'_> {
+    fn add(&mut self, step: Step) {
+        let Self { replay, told, .. } = self;
+        replay.pass(step.known_at, &mut |moment, bound| told.hear(moment, bound));
+        let counts = |bound: &&Bound<'_>| bound.period.contains(step.hour.start()) && step.known_at >= told.from;
+        let blocked = |bound: &Bound<'_>| bound.judged.level.action == Action::Block;
+        if replay.bound().filter(counts).is_some_and(blocked) {
+            told.while_blocked += step.credits;
+        }
+        replay.add(step, &mut |moment, bound| told.hear(moment, bound));
+        if let (Some(bound), Some((_, now))) = (replay.bound(), &mut told.now) {
+            now.used = bound.judged.figures.used;
+        }
+    }
+}
+
+/// What a scope was told so far.
+#[derive(Clone, Debug)]
+struct Told<'a> {
+    from: Timestamp,
+    /// The budget's last period that bound it.
+    now: Option<(&'a Budget, Filled)>,
+    fullest: Option<(&'a Budget, Filled)>,
+    /// Thresholds of that period that are counted.
+    counted: Vec<i32>,
+    thresholds: Vec<Reached>,
+    /// Since when it is blocked.
+    block: Option<Moment>,
+    first_block: Option<(Moment, Option<Timestamp>)>,
+    blocks: u32,
+    blocked_micros: i64,
+    while_blocked: CreditSum,
+}
+
+impl<'a> Told<'a> {
+    fn new(from: Timestamp) -> Self {
+        Self {
+            from,
+            now: None,
+            fullest: None,
+            counted: Vec::new(),
+            thresholds: Vec::new(),
+            block: None,
+            first_block: None,
+            blocks: 0,
+            blocked_micros: 0,
+            while_blocked: CreditSum::ZERO,
+        }
+    }
+
+    fn hear(&mut self, moment: Moment, bound: Option<&Bound<'a>>) {
+        if let Some(bound) = bound {
+            self.count(moment, bound);
+        }
+        let blocks = bound.is_some_and(|bound| bound.judged.level.action == Action::Block);
+        match (blocks, self.block) {
+            (true, None) => self.block = Some(moment),
+            (false, Some(since)) => self.end_block(since, moment.0, Some(moment.0)),
+            _ => {}
+        }
+    }
+
+    fn count(&mut self, moment: Moment, bound: &Bound<'a>) {
+        let (_, budget) = bound.budget;
+        if self.now.is_none_or(|(_, now)| now.period != bound.period) {
+            self.turn();
+        }
+        let (period, used) = (bound.period, bound.judged.figures.used);
+        self.now = Some((budget, Filled { period, used, limit: CreditSum::from(budget.limit) }));
+        // What was over before the range is no part of it.
+        if period.ends_at() <= self.from {
+            return;
+        }
+        // Several jumped at once were all reached.
+        for &percent in budget.thresholds.iter().filter(|percent| **percent <= bound.judged.level.level) {
+            if self.counted.contains(&percent) {
+                continue;
+            }
+            self.counted.push(percent);
+            match self.thresholds.iter_mut().find(|reached| reached.percent == percent) {
+                Some(reached) => reached.periods += 1,
+                None => self.thresholds.push(Reached { percent, first: moment, periods: 1 }),
+            }
+        }
+    }
+
+    fn turn(&mut self) {
+        self.counted.clear();
+        let over = self.now.take().filter(|(_, over)| over.period.ends_at() > self.from);
+        if let Some(over) = over
+            && self.fullest.is_none_or(|(_, fullest)| over.1.is_fuller_than(&fullest))
+        {
+            self.fullest = Some(over);
+        }
+    }
+
+    /// A block that was over before the range is no part of it; one that ran at its start is told from there on.
+    fn end_block(&mut self, since: Moment, at: Timestamp, until: Option<Timestamp>) {
+        self.block = None;
+        let since = if since.0 < self.from { (self.from, None) } else { since };
+        if at <= since.0 {
+            return;
+        }
+        self.blocks += 1;
+        self.blocked_micros = self.blocked_micros.saturating_add(at.micros_since(since.0));
+        self.first_block.get_or_insert((since, until));
+    }
+
+    fn finish(mut self, to: Timestamp) -> Option<ScopeOutcome> {
+        if let Some(since) = self.block {
+            self.end_block(since, to, None);
+        }
+        self.turn();
+        let (budget, fullest) = self.fullest?;
+        self.thresholds.sort_unstable_by_key(|reached| reached.percent);
+        Some(ScopeOutcome {
+            budget_name: budget.name.clone(),
+            fullest,
+            thresholds: self.thresholds,
+            first_block: self.first_block,
+            blocks: self.blocks,
+            blocked_micros: self.blocked_micros,
+            while_blocked: self.while_blocked,
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! The budgets' part of `explain`: what budgets said of a value at an instant, from the terms of then and the rows at the
+//! grain of an hour. It judges with the decider's own function (`domain::budget_replay`).
+
+use std::ops::ControlFlow;
+
+use crate::domain::budget::{self, Binds};
+use crate::domain::budget_replay::{Bound, Cycles, ScopeReplay};
+use crate::domain::credits::CreditSum;
+use crate::domain::decision::{Action, Cause, Level, LimitDecision};
+use crate::domain::dimension::Dimension;
+use crate::domain::replay::Step;
+use crate::domain::scope::{BudgetScope, Scope};
+use crate::domain::terms::Budget;
+use crate::domain::terms_book::{History, OrgTerms};
+use crate::domain::time::{Hour, Timestamp};
+use crate::store::StoreSnapshot;
+
+use super::QueryError;
+use super::explain::TURNS_AHEAD_MAX;
+use super::overage::{org_hours, value_hours};
+use super::plan::plan;
+
+/// A budget's scope, replayed to an instant.
+pub(super) struct Replayed<'a> {
+    pub(super) scope: BudgetScope,
+    pub(super) replay: ScopeReplay<'a>,
+    /// Credits of the running hour that are not counted, at a past instant.
+    pub(super) in_that_hour: CreditSum,
+}
+
+/// The scopes that budgets in force at `at` make of a request with that value, or with none that is known.
+pub(super) fn binding(org: &OrgTerms, asked: Option<(Dimension, &str)>, at: Timestamp) -> Vec<BudgetScope> {
+    let scope = |(id, history): (&String, &History<Budget>)| {
+        let binds = Binds::of(budget::in_force(history, at)?.1);
+        let value = match (&binds, asked) {
+            (Binds::Org, _) => None,
+            (Binds::Value(of, own), Some((dimension, value))) if *of == dimension && **own == *value => {
+                Some(value)
+            }
+            (Binds::Each(of), Some((dimension, value))) if *of == dimension => Some(value),
+            _ => return None,
+        };
+        let value = value.map(str::to_owned);
+        Some(BudgetScope { dimension: binds.dimension(), value, budget_id: id.clone() })
+    };
+    org.budgets.iter().filter_map(scope).collect()
+}
+
+/// Replays scopes to `at`; without those whose dimension no view keeps by hour: their budgets decide nothing. A past
+/// instant's own hour is not counted, and told apart.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(super) fn replayed<'a>(
+    snapshot: &StoreSnapshot<'_>,
+    (name, org): (&str, &'a OrgTerms),
+    cycles: &'a Cycles<'a>,
+    scopes: Vec<BudgetScope>,
+    (at, is_past): (Timestamp, bool),
+) -> Result<Vec<Replayed<'a>>, QueryError> {
+    let mut all = Vec::with_capacity(scopes.len());
+    for scope in scopes {
+        let Some(history) = org.budgets.get(&scope.budget_id) else { continue };
+        let value = scope.value.as_deref();
+        let exact = |other: &Budget| {
+            value.is_some() && (other.dimension, other.value.as_deref()) == (scope.dimension, value)
+        };
+        let others = org.budgets.iter().filter(|(id, _)| **id != scope.budget_id).map(|(_, history)| history);
+        let others = others.filter(|history| history.iter().any(|(_, other)| exact(other))).collect();
+        let replay = ScopeReplay::new(cycles, history, others, (scope.dimension, value));
+        let mut one = Replayed { replay, scope, in_that_hour: CreditSum::ZERO };
+        match one.read(snapshot, name, cycles.first_hour(), (at, is_past)) {
+            Err(QueryError::NeedsView { .. }) => continue,
+            read => read?,
+        }
+        if one.replay.look(at).is_some() {
+            all.push(one);
+        }
+    }
+    Ok(all)
+}
+
+impl<'a> Replayed<'a> {
+    fn read(
+        &mut self,
+        snapshot: &StoreSnapshot<'_>,
+        org: &str,
+        first: Hour,
+        (at, is_past): (Timestamp, bool),
+    ) -> Result<(), QueryError> {
+        let Self { scope, replay, in_that_hour } = self;
+        let mut take = |hour: Hour, credits| {
+            if hour < at.hour() {
+                replay.add(Step::whole_hour(hour, credits), &mut |_, _| {});
+            } else if hour == at.hour() {
+                *in_that_hour += credits;
+            }
+        };
+        match (scope.dimension, scope.value.as_deref()) {
+            (None, _) => org_hours(snapshot, org, first)?.into_iter().for_each(|(hour, sum)| take(hour, sum)),
+            (Some(_), None) => {}
+            (Some(dimension), Some(own)) => {
+                let end = Hour(at.hour().0.saturating_add(1));
+                value_hours(snapshot, org, dimension, first..end, &mut |hour, value, credits| {
+                    if value == own {
+                        take(hour, credits);
+                    }
+                })?;
+            }
+        }
+        if !is_past {
+            let step = Step { known_at: at, hour: at.hour(), credits: *in_that_hour };
+            replay.add(step, &mut |_, _| {});
+        }
+        Ok(())
+    }
+
+    /// What held; those that are kept are bound.
+    pub(super) fn bound(&self) -> Option<&Bound<'a>> {
+        self.replay.bound()
+    }
+
+    /// It as a decision of that instant, to be told among others.
+    pub(super) fn decision(&self, org: &str, at: Timestamp) -> Option<LimitDecision> {
+        let bound = self.bound()?;
+        Some(LimitDecision {
+            scope: Scope { org_id: org.to_owned(), budget: Some(self.scope.clone()) },
+            level: bound.judged.level.clone(),
+            figures: bound.judged.figures,
+            version: 0,
+            decided_at: at,
+            cause: Cause { policy_offset: Some(bound.budget.0), ..Cause::default() },
+        })
+    }
+
+    /// Since when it has been so in its running period, and the hour of the usage that made it so.
+    pub(super) fn since(&self) -> (Timestamp, Option<Hour>) {
+        let start = self.bound().map_or(Timestamp::MIN, |bound| bound.period.starts_at());
+        let (at, hour) = self.replay.since();
+        if at < start { (start, None) } else { (at, hour) }
+    }
+
+    /// The first instant at which time alone unblocks: its own period's end, unless terms come or go before.
+    pub(super) fn unblocked_at(&self) -> Option<Timestamp> {
+        let blocks =
+            |bound: Option<&Bound<'_>>| bound.is_some_and(|bound| bound.judged.level.action == Action::Block);
+        let mut replay = self.replay.clone();
+        if !blocks(replay.bound()) {
+            return None;
+        }
+        for _ in 0..TURNS_AHEAD_MAX {
+            let next = replay.until();
+            if next == Timestamp::MAX {
+                return None;
+            }
+            replay.pass(next, &mut |_, _| {});
+            if !blocks(replay.bound()) {
+                return Some(next);
+            }
+        }
+        None
+    }
+
+    /// What held at the end of the hour of `at`, where it allows or blocks otherwise.
+    pub(super) fn at_end_of_hour(&self, at: Timestamp) -> Option<Level> {
+        let before = self.bound()?.judged.level.action;
+        let mut replay = self.replay.clone();
+        replay.add(Step::whole_hour(at.hour(), self.in_that_hour), &mut |_, _| {});
+        let level = &replay.bound()?.judged.level;
+        (level.action != before).then(|| level.clone())
+    }
+}
+
+/// Each planned row of one value between the edges: its first hour, its product and its credits.
+///
+/// # Errors
+/// When no kept view tells value and product apart, or the store cannot be read.
+pub(super) fn products_of(
+    snapshot: &StoreSnapshot<'_>,
+    org: &str,
+    (dimension, own): (Dimension, &str),
+    edges: &[Hour],
+    each: &mut dyn FnMut(Hour, Option<&str>, CreditSum),
+) -> Result<(), QueryError> {
+    for stretch in plan(snapshot.views(), &[dimension, Dimension::Product], edges)? {
+        let view = &snapshot.views()[usize::from(stretch.view)];
+        let place = |of: Dimension| view.dimensions.iter().position(|dimension| *dimension == of);
+        let (Some(value), Some(product)) = (place(dimension), place(Dimension::Product)) else { continue };
+        snapshot.rows(stretch.view, org, stretch.rows, &mut |number, values, tally| {
+            if values[value] == Some(own) {
+                each(stretch.size.first_hour(number), values[product], tally.credits());
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(())
+}
