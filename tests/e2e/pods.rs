@@ -48,8 +48,10 @@ fn pods_overshoot_by_what_is_in_flight_alone_and_none_is_blocked_before_the_limi
         (0..PODS).map(|_| Gateway::start(Source::new(kafka.clone()), Rules::default()).unwrap()).collect();
     gateways.iter().for_each(|gateway| gateway.wait_until_ready(PATIENCE).unwrap());
     let told: Vec<(i64, LimitDecision)> = std::thread::scope(|scope| {
-        let pods = gateways.iter().enumerate().map(|(number, gateway)| (number, gateway));
-        let pods: Vec<_> = pods.map(|(number, gateway)| scope.spawn(|| pod(&kafka, gateway, number))).collect();
+        let kafka = &kafka;
+        let pods = gateways.iter().enumerate();
+        let pods: Vec<_> =
+            pods.map(|(number, gateway)| scope.spawn(move || pod(kafka, gateway, number))).collect();
         pods.into_iter().map(|pod| pod.join().unwrap()).collect()
     });
     let spent: i64 = told.iter().map(|(spent, _)| spent).sum();
