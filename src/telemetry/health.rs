@@ -4,6 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a worker last said of its partitions holds so long: one that stands still says nothing, also not that it does.
+const TURN_MAX: Duration = Duration::from_secs(30);
 
 /// How far one partition's task is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +60,7 @@ impl fmt::Display for TaskState {
 struct State {
     workers: usize,
     joined: BTreeSet<usize>,
+    turned: BTreeMap<usize, Instant>,
     failed: Vec<String>,
     stopping: bool,
     tasks: BTreeMap<i32, TaskState>,
@@ -80,6 +85,11 @@ impl Health {
     /// Worker `worker` (0-based) got its first assignment, perhaps of no partition.
     pub fn joined(&self, worker: usize) {
         self.with(|state| state.joined.insert(worker));
+    }
+
+    /// Worker `worker` has gone through its loop once more.
+    pub fn turned(&self, worker: usize) {
+        self.with(|state| state.turned.insert(worker, Instant::now()));
     }
 
     /// A worker ended with an error; the process is not ready again.
@@ -114,12 +124,16 @@ impl Health {
         self.with(|state| state.tasks.iter().map(|(&partition, task)| (partition, task.clone())).collect())
     }
 
-    /// Ready when every worker has its first assignment and every owned partition has caught up; no owned partition
-    /// at all is fine.
+    /// Ready when every worker has its first assignment and goes through its loop, and every owned partition has caught
+    /// up; no owned partition at all is fine.
     ///
     /// # Errors
     /// Each reason why not, in plain words.
     pub fn ready(&self) -> Result<(), Vec<String>> {
+        self.ready_at(Instant::now())
+    }
+
+    fn ready_at(&self, now: Instant) -> Result<(), Vec<String>> {
         self.with(|state| {
             let mut reasons = state.failed.clone();
             if state.stopping {
@@ -128,6 +142,13 @@ impl Health {
             let waiting = state.workers.saturating_sub(state.joined.len());
             if waiting > 0 {
                 reasons.push(format!("{waiting} of {} workers wait for their first assignment", state.workers));
+            }
+            for (worker, turned) in &state.turned {
+                let still = now.saturating_duration_since(*turned);
+                if still > TURN_MAX {
+                    let seconds = still.as_secs();
+                    reasons.push(format!("worker {worker} stands still for {seconds} s: is Kafka within reach?"));
+                }
             }
             let late = state.tasks.iter().filter(|(_, task)| **task != TaskState::CaughtUp);
             reasons.extend(late.map(|(partition, task)| format!("partition {partition} {task}")));
@@ -148,6 +169,20 @@ mod tests {
         health.joined(0);
         assert!(health.ready().is_err());
         health.joined(1);
+        assert_eq!(health.ready(), Ok(()));
+    }
+
+    #[test]
+    fn a_worker_that_stands_still_is_not_ready_whatever_it_said_last() {
+        let health = Health::new(1);
+        health.joined(0);
+        health.turned(0);
+        health.set(0, TaskState::CaughtUp);
+        assert_eq!(health.ready(), Ok(()));
+        let later = Instant::now() + TURN_MAX + Duration::from_secs(1);
+        let reason = "worker 0 stands still for 31 s: is Kafka within reach?";
+        assert_eq!(health.ready_at(later), Err(vec![reason.to_owned()]));
+        health.turned(0);
         assert_eq!(health.ready(), Ok(()));
     }
 

@@ -26,7 +26,8 @@ pub enum Step {
     Budget(Box<Budget>, i64, Option<i64>),
     Policy(i32, &'static str, i64),
     Wait(i64),
-    Restart,
+    /// Nobody decides for so long.
+    Restart(i64),
 }
 
 fn value() -> impl Strategy<Value = Option<usize>> {
@@ -64,6 +65,10 @@ pub fn any_budget() -> impl Strategy<Value = Step> {
     )
 }
 
+fn wait() -> impl Strategy<Value = i64> {
+    prop_oneof![5 * HOUR..30 * HOUR, 0..HOUR, Just(24 * HOUR), 100 * HOUR..900 * HOUR]
+}
+
 pub fn step() -> impl Strategy<Value = Step> {
     let spent = (away(), prop_oneof![4 => 0..12_i64, 1 => -12..0_i64], value(), value());
     let zone = prop::sample::select(&["UTC", "America/New_York", "Asia/Kathmandu"][..]);
@@ -71,8 +76,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         8 => prop::collection::vec(spent, 1..4).prop_map(Step::Batch),
         6 => any_budget(),
         1 => (1..=28_i32, zone, -HOUR..30 * HOUR).prop_map(|(day, zone, from)| Step::Policy(day, zone, from)),
-        6 => prop_oneof![5 * HOUR..30 * HOUR, 0..HOUR, Just(24 * HOUR), 100 * HOUR..900 * HOUR].prop_map(Step::Wait),
-        2 => Just(Step::Restart),
+        6 => wait().prop_map(Step::Wait),
+        2 => prop_oneof![Just(0), wait()].prop_map(Step::Restart),
     ]
 }
 
@@ -237,10 +242,11 @@ pub fn take(world: &mut World, model: &mut Model, step: Step) {
             world.put(TermsRecord::OrgPolicy(policy));
         }
         Step::Wait(micros) => world.wait(now.plus_micros(micros)),
-        Step::Restart => {
+        Step::Restart(down) => {
             world.news();
+            world.now = now.plus_micros(down);
             world.restart();
-            assert!(world.said.is_empty(), "a restart published {:?}", world.said);
+            assert!(down > 0 || world.said.is_empty(), "a restart published {:?}", world.said);
         }
     }
 }

@@ -310,6 +310,16 @@ fn a_value_that_is_not_used_for_a_whole_period_ends_and_comes_back_when_it_is() 
 }
 
 #[test]
+fn a_value_goes_on_in_the_new_period_also_when_nobody_decided_at_its_turn() {
+    let mut world = with([budget("each", Some("*"), "10")]);
+    world.user_spends("ann", "4");
+    world.now = at("2026-11-21T00:00:00Z");
+    world.restart();
+    let level = &decision(&world, "acme|user|ann|each").level;
+    assert_eq!((level.allowance, level.period_start), (Some(CreditSum::whole(10)), world.now));
+}
+
+#[test]
 fn a_new_anchor_and_zone_of_the_org_hold_for_its_budgets() {
     let mut world = with([Budget { period: BudgetPeriod::Month, ..budget("month", None, "10") }]);
     let end = |world: &World| decision(world, "acme|||month").level.period_end;

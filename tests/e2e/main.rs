@@ -8,10 +8,16 @@ mod servers;
 
 mod audit;
 mod bad_records;
+mod desk;
+mod enforcement;
 mod exact;
 mod gateway;
 mod group;
 mod operations;
+mod oracle;
+mod pods;
 mod registry;
 mod rollover;
 mod support;
+mod verifier;
+mod worked_example;

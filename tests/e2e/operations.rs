@@ -15,12 +15,13 @@ use crate::exact::{check_answers, crossing, drawn, limits, policies, wait_for_st
 use crate::support::{PATIENCE, Site, kafka, start_kafka, wait_until};
 
 /// Makes a topic as nobody should.
-pub fn make_topic(servers: &str, topic: &str, config: &[(&str, &str)]) {
+pub fn make_topic(servers: &str, topic: &str, partitions: i32, config: &[(&str, &str)]) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();
-    let new = config
-        .iter()
-        .fold(NewTopic::new(topic, 1, TopicReplication::Fixed(1)), |new, (key, value)| new.set(key, value));
+    let new =
+        config.iter().fold(NewTopic::new(topic, partitions, TopicReplication::Fixed(1)), |new, (key, value)| {
+            new.set(key, value)
+        });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
     let made = runtime.block_on(admin.create_topics(&[new], &options)).unwrap();
@@ -38,7 +39,7 @@ fn run_refuses_topics_that_are_missing_or_differ_and_says_what_to_do() {
     }
     assert!(told.contains("tallyman topics create"), "{told}");
 
-    make_topic(&kafka.bootstrap_servers, &kafka.topics.usage, &[("retention.ms", "86400000")]);
+    make_topic(&kafka.bootstrap_servers, &kafka.topics.usage, 1, &[("retention.ms", "86400000")]);
     let (_, made, _) = site.ask(&["topics", "create"]);
     assert!(made.contains("retention.ms"), "what exists and differs is said: {made}");
     let (code, _, told) = site.ask(&["run"]);

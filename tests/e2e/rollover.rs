@@ -24,7 +24,7 @@ fn topics() -> KafkaSettings {
     let settings = kafka().settings("rollover", 1);
     let config = [("message.timestamp.type", "CreateTime"), ("retention.ms", "-1")];
     for topic in [&settings.topics.usage, &settings.topics.policies] {
-        make_topic(&settings.bootstrap_servers, topic, &config);
+        make_topic(&settings.bootstrap_servers, topic, 1, &config);
     }
     create_topics(&settings).unwrap();
     settings

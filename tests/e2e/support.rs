@@ -174,8 +174,14 @@ impl Site {
     }
 
     fn serve(&self, args: &[&str]) -> Instance {
-        let _ = fs::remove_file(self.path(&format!("{}.log", args[0])));
-        let mut running = self.start(args);
+        self.serve_as(args[0], &self.command(args))
+    }
+
+    /// Starts a program of one's own that says where it answers as the binary does, and waits until it answers HTTP.
+    pub fn serve_as(&self, name: &str, command: &[String]) -> Instance {
+        let log = self.path(&format!("{name}.log"));
+        let _ = fs::remove_file(&log);
+        let mut running = Running::start(&log, command);
         let url = wait_for("an instance that answers HTTP", PATIENCE, || {
             running.assert_runs();
             let log = fs::read_to_string(&running.log).unwrap_or_default();

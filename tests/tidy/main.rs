@@ -52,3 +52,19 @@ fn every_file_keeps_the_rules_of_the_house() {
     assert!(found.len() > 30, "the project's files were not found under its root");
     assert!(told.is_empty(), "{} faults:\n{}", told.len(), told.join("\n"));
 }
+
+#[test]
+fn a_test_that_the_architecture_names_is_there() {
+    let text = std::fs::read_to_string("ARCHITECTURE.md").unwrap();
+    let quoted = text.split('`').skip(1).step_by(2);
+    let named: Vec<(&str, &str)> = quoted.filter_map(|quoted| quoted.split_once(".rs::")).collect();
+    assert!(named.len() > 15, "{} tests are named", named.len());
+    for (file, name) in named {
+        let source = std::fs::read_to_string(format!("{file}.rs")).unwrap_or_default();
+        assert!(
+            source.contains(&format!("#[test]\n    fn {name}("))
+                || source.contains(&format!("#[test]\nfn {name}(")),
+            "{file}.rs has no test {name}"
+        );
+    }
+}

@@ -142,6 +142,8 @@ impl Orgs {
     pub fn recall<H: OrgHours>(&mut self, hours: &H, law: Law<'_>) -> Result<(), H::Error> {
         for state in &mut self.states {
             if let Some(budgets) = &mut state.budgets {
+                // When the org was found, no level of it was known: what was asked for then told nothing.
+                budgets.list.iter_mut().for_each(|budget| budget.knows_before = false);
                 budgets.recall(state.org.as_str(), law, hours)?;
             }
         }

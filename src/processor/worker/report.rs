@@ -24,6 +24,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             return;
         }
         self.reported_at = Some(Instant::now());
+        self.shared.health.turned(self.number);
         let now = self.settings.task.clock.now();
         let orgs = self.orgs_reported_at.is_none_or(|at| at.elapsed() >= ORGS_INTERVAL);
         if orgs {
