@@ -191,7 +191,7 @@ impl<'a> BudgetSimulation<'a> {
         let scope = BudgetScope { dimension, value: value.map(str::to_owned), budget_id: id.to_owned() };
         let mut told = Told::new(self.range.0);
         told.hear(replay.since(), replay.bound());
-        Scope { budget, scope, replay, told }
+        Scope { budget, what: scope, replay, told }
     }
 
     /// The scopes of a value: of each budget that ever binds it.
@@ -254,9 +254,9 @@ impl<'a> BudgetSimulation<'a> {
     pub fn finish(self) -> ScopeOutcomes {
         let to = self.range.1;
         let outcome = |scope: Scope<'_>| {
-            let Scope { scope, mut replay, mut told, .. } = scope;
+            let Scope { what, mut replay, mut told, .. } = scope;
             replay.pass(to.plus_micros(-1), &mut |moment, bound| told.hear(moment, bound));
-            Some((scope, told.finish(to)?))
+            Some((what, told.finish(to)?))
         };
         self.scopes.into_iter().filter_map(outcome).collect()
     }
@@ -265,7 +265,7 @@ impl<'a> BudgetSimulation<'a> {
 #[derive(Clone, Debug)]
 struct Scope<'a> {
     budget: usize,
-    scope: BudgetScope,
+    what: BudgetScope,
     replay: ScopeReplay<'a>,
     told: Told<'a>,
 }

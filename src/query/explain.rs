@@ -139,7 +139,7 @@ impl Query {
         let bound_by = in_force(Some(&org_terms.policies), &self.default, at);
         let of = scopes.iter().position(|known| Some(&known.scope) == scope.as_ref());
         let found = match (of.map(|place| scopes.swap_remove(place)), &told) {
-            (Some(narrower), _) => of_scope(narrower, decision.as_ref(), at, is_past),
+            (Some(narrower), _) => of_scope(&narrower, decision.as_ref(), at, is_past),
             (None, Some(told)) if scope.is_some() => Found::published(told),
             _ => of_org(replay, decision.as_ref(), at, in_that_hour),
         };
@@ -214,7 +214,7 @@ fn of_org(
     }
 }
 
-fn of_scope(scope: Replayed<'_>, decision: Option<&LimitDecision>, at: Timestamp, is_past: bool) -> Found {
+fn of_scope(scope: &Replayed<'_>, decision: Option<&LimitDecision>, at: Timestamp, is_past: bool) -> Found {
     let bound = scope.bound().expect("only scopes that are bound are kept");
     let judged = &bound.judged;
     let (offset, budget) = bound.budget;
