@@ -11,6 +11,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tallyman::codec::Decoder;
+use tallyman::domain::credits::CreditSum;
 use tallyman::domain::decision::{Action, LimitDecision};
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::murmur2::partition_of;
@@ -222,7 +223,7 @@ fn verdict_of(held: &BTreeMap<String, LimitDecision>, asker: &Asker) -> Verdict 
             None => 2,
         };
         let is_rest = budget.is_some_and(|budget| budget.value.is_none());
-        let remaining = each.figures.remaining.map_or(i128::MAX, |remaining| remaining.micros());
+        let remaining = each.figures.remaining.map_or(i128::MAX, CreditSum::micros);
         (
             each.level.action == Action::Allow,
             remaining,

@@ -207,7 +207,7 @@ impl Stage {
                 "credits": format!("{}.{}", credits / 5, credits % 5 * 2),
             });
             self.send(&topic, org, &event);
-            if self.records % 5 == 0 {
+            if self.records.is_multiple_of(5) {
                 self.send(&topic, org, &event);
             }
         }

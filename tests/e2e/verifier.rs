@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tallyman::codec::Decoder;
+use tallyman::domain::credits::CreditSum;
 use tallyman::domain::decision::{Action, DecisionReason, Level, LimitDecision};
 use tallyman::kafka::{KafkaSettings, read_topic};
 
@@ -35,8 +36,8 @@ fn told(decision: &LimitDecision) -> Answer {
         action: level.action,
         reason: level.reason,
         used: decision.figures.used.micros(),
-        allowance: level.allowance.map(|allowance| allowance.micros()),
-        extra: level.extra.map(|extra| extra.micros()),
+        allowance: level.allowance.map(CreditSum::micros),
+        extra: level.extra.map(CreditSum::micros),
         level: level.level,
         period_start: level.period_start.micros(),
         period_end: level.period_end.micros(),
