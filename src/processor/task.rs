@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::codec::{DecodeError, Decoder};
-use crate::domain::decision::{Cause, LimitDecision};
+use crate::domain::decision::LimitDecision;
 use crate::domain::dedupe::{IdHasher, IdKey, Seen};
 use crate::domain::event::Event;
 use crate::domain::fold::{Fold, RowSets};
@@ -28,11 +28,13 @@ use super::orgs::{Change, Ending, Law, Orgs};
 use super::ports::{Header, Output, OutputTopic, Record, RecordBatch, mark_of};
 use super::settings::TaskSettings;
 
+mod cause;
 mod flush;
 mod guard;
 mod publish;
 mod terms;
 
+use cause::cause_of;
 use flush::Flushing;
 use guard::Guard;
 
@@ -483,22 +485,4 @@ impl Counts {
         telemetry.records(RecordOutcome::Forwarded, self.forwarded);
         telemetry.records(RecordOutcome::DeadLetter, self.dead);
     }
-}
-
-fn cause_of(record: &Record<'_>, headers: &[Header], decoder: &mut Decoder) -> Cause {
-    let event = record.value.and_then(|value| decoder.usage(value).ok());
-    let own = event.as_ref().and_then(|event| event.trace_id()).map(str::to_owned);
-    Cause {
-        record: Some((record.partition, record.offset)),
-        event_id: event.as_ref().map(|event| event.id().to_owned()),
-        trace_id: own.or_else(|| traced(headers)),
-        policy_offset: None,
-    }
-}
-
-/// The trace id in the header `traceparent` (W3C Trace Context: version, trace id, parent id, flags).
-fn traced(headers: &[Header]) -> Option<String> {
-    let (_, value) = headers.iter().find(|(name, _)| name == "traceparent")?;
-    let trace = std::str::from_utf8(value).ok()?.split('-').nth(1)?;
-    (trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| trace.to_owned())
 }

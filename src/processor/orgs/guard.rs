@@ -23,6 +23,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// Watches from what the store tells of the rate.
     pub const fn of(ring: RateRing) -> Self {
         Self { ring, line: None, used: CreditSum::ZERO, near: None }
     }
