@@ -166,7 +166,7 @@ fn used(told: &Told) -> String {
     }
     let extra = match told.word("extra").as_str() {
         "0.000000" => String::new(),
-        "" => ", and beyond it without an end".to_owned(),
+        _ if !told.has("extra") => ", and beyond it without an end".to_owned(),
         extra => format!(", and {extra} beyond it"),
     };
     format!("{used} of {}{extra}; {} remain", told.word("allowance"), told.word("remaining"))

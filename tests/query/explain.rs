@@ -84,6 +84,7 @@ pub fn budgeted() -> Server {
     published.level.period_end = at("2026-11-21T00:00:00Z");
     published.level.valid_until = published.level.period_end;
     published.level.allowance = Some(tallyman::domain::credits::CreditSum::whole(4));
+    published.level.extra = Some(tallyman::domain::credits::CreditSum::ZERO);
     published.level.budget = Some(("Everyone".to_owned(), BudgetPeriod::Day));
     published.decided_at = at("2026-11-20T10:12:33Z");
     let spent = |hour: &str, user, product, micros| {
