@@ -293,6 +293,20 @@ fn an_explanation_and_a_simulation_agree_with_the_log_and_with_each_other() {
         assert_eq!(last(&simulate(above, exact), "simulated")["blocked"].as_array().unwrap().len(), 1);
         assert_eq!(last(&simulate(above + 1, exact), "simulated")["blocked"], serde_json::json!([]));
     }
+    // What budgets would have made of each model's usage has the same sums from hours and from events.
+    let budget = "type: Budget\norg_id: org-0000\nbudget_id: each\nname: Each model\ndimension: model\nvalue: '*'\nlimit: \
+                  1\nperiod: month\naction: BLOCK\n";
+    std::fs::write(site.path("budget.yaml"), budget).unwrap();
+    let file = site.path("budget.yaml").display().to_string();
+    let args = ["simulate", "org-0000", "--budget", &file, "--url", &instance.url, "--output", "json"];
+    let [by_hour, by_event] = [&[][..], &["--exact"]].map(|more| parsed(&site.tell(&[&args[..], more].concat())));
+    let used = |told: &Value| -> std::collections::BTreeMap<String, String> {
+        let of = |scope: &Value| (scope["value"].to_string(), scope["simulated"]["used"].to_string());
+        told["budgets"].as_array().unwrap().iter().map(of).collect()
+    };
+    assert_eq!(used(&by_hour), used(&by_event));
+    assert!(used(&by_event).len() > 1, "{by_event}");
+    assert!(by_event["budgets"].as_array().unwrap().iter().all(|scope| scope["actual"].is_null()), "{by_event}");
     // To the event the block is not later than the decision, and in the hour that rows tell.
     let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let exact = time(&last(&simulate(50_000_000, &["--exact"]), "actual")["blocked"][0]["from"]);
