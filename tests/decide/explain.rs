@@ -156,4 +156,8 @@ fn the_blocked_scope_is_told_first_then_the_one_with_least_remaining() {
     assert_eq!(told(&all, Some((Dimension::User, "bob"))), Some(&each), "the rest of a `*` budget");
     assert_eq!(told(&all, Some((Dimension::Product, "chat"))), Some(&org));
     assert_eq!(told(&[], None), None);
+    // A budget for exactly zoe takes her out of the rest of all others.
+    let zoe = decision(Some((Dimension::User, Some("zoe"), "own")), Action::Allow, 4);
+    let all = [org, each, zoe.clone()];
+    assert_eq!(told(&all, Some((Dimension::User, "zoe"))), Some(&zoe));
 }
