@@ -22,6 +22,23 @@ pub enum Dimension {
 }
 
 impl Dimension {
+    /// Of scopes that are equally blocked and have equally much left, the first of these is told; the org last
+    /// (CONTRACT.md, Meaning: Decision).
+    pub const TOLD_FIRST: [Self; Self::COUNT] = [
+        Self::User,
+        Self::Project,
+        Self::Workspace,
+        Self::Department,
+        Self::OperationDetail,
+        Self::Operation,
+        Self::Model,
+        Self::Provider,
+        Self::Product,
+        Self::Category,
+        Self::Tier,
+        Self::WorkspaceKind,
+    ];
+
     /// How many dimensions there are.
     pub const COUNT: usize = 12;
 

@@ -63,29 +63,15 @@ pub fn remedies(
     remedies
 }
 
-/// The order in which scopes are told that are equal in all else (CONTRACT.md, Meaning: Decision); the org is last.
-const TOLD: [Dimension; Dimension::COUNT] = [
-    Dimension::User,
-    Dimension::Project,
-    Dimension::Workspace,
-    Dimension::Department,
-    Dimension::OperationDetail,
-    Dimension::Operation,
-    Dimension::Model,
-    Dimension::Provider,
-    Dimension::Product,
-    Dimension::Category,
-    Dimension::Tier,
-    Dimension::WorkspaceKind,
-];
-
 /// The decision that is told of a request with this value: of those that bind it, the blocked first, then the one with
 /// least remaining.
 #[must_use]
 pub fn told<'a>(decisions: &'a [LimitDecision], value: Option<(Dimension, &str)>) -> Option<&'a LimitDecision> {
     let rank = |scope: &Scope| {
         let dimension = scope.budget.as_ref().and_then(|budget| budget.dimension);
-        dimension.and_then(|dimension| TOLD.iter().position(|told| *told == dimension)).unwrap_or(TOLD.len())
+        dimension
+            .and_then(|dimension| Dimension::TOLD_FIRST.iter().position(|told| *told == dimension))
+            .unwrap_or(Dimension::TOLD_FIRST.len())
     };
     let order = |decision: &&LimitDecision| {
         let remaining = decision.figures.remaining.map_or(i128::MAX, |left| left.0);

@@ -26,22 +26,6 @@ use crate::domain::dimension::Dimension;
 use crate::domain::murmur2::partition_of;
 use crate::domain::time::Timestamp;
 
-/// Of scopes that are equally blocked and have equally much left, the first of these is told; the org last.
-pub const TOLD_FIRST: [Dimension; Dimension::COUNT] = [
-    Dimension::User,
-    Dimension::Project,
-    Dimension::Workspace,
-    Dimension::Department,
-    Dimension::OperationDetail,
-    Dimension::Operation,
-    Dimension::Model,
-    Dimension::Provider,
-    Dimension::Product,
-    Dimension::Category,
-    Dimension::Tier,
-    Dimension::WorkspaceKind,
-];
-
 /// `gate.stale`: what holds while a partition's heartbeat is old.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenStale {
@@ -130,7 +114,7 @@ impl Table {
     }
 
     /// What was decided for such a request (CONTRACT.md, Meaning: Decision, Gateway): blocked when any matching scope is,
-    /// and told is the scope that is blocked, then the one with the least left, then the first of [`TOLD_FIRST`].
+    /// and told is the scope that is blocked, then the one with the least left, then the first of [`Dimension::TOLD_FIRST`].
     /// Of budgets that are equal in all of it, a value's own goes before a `*` budget's, and those by id.
     ///
     /// The last decision holds also past its `valid_until`: whether its successor is only on its way is what
@@ -147,14 +131,14 @@ impl Table {
         let mut told = Told::new(self.rules.unknown);
         if let Some(org) = org {
             // All are found before one is looked at: the processor then waits for memory once, and not for each.
-            let found = TOLD_FIRST.map(|dimension| match request.value(dimension) {
+            let found = Dimension::TOLD_FIRST.map(|dimension| match request.value(dimension) {
                 Some(value) if org.has_values(dimension) => {
                     let hash = self.value_hash(org_hash, dimension, value);
                     (root.shard(hash).value(hash), hash)
                 }
                 _ => ([].as_slice(), 0),
             });
-            for (dimension, own) in TOLD_FIRST.into_iter().zip(found) {
+            for (dimension, own) in Dimension::TOLD_FIRST.into_iter().zip(found) {
                 if request.value(dimension).is_some() {
                     told.offer_all(own.0, own.1, Seat::Value);
                     let each = org.each(dimension);

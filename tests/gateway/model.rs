@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tallyman::domain::decision::Action;
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::scope::Scope;
-use tallyman::gateway::table::{Request, Rules, TOLD_FIRST};
+use tallyman::gateway::table::{Request, Rules};
 
 use crate::support::{Bench, decision, scope};
 
@@ -83,7 +83,8 @@ fn expected(model: &Model, org: &str, values: &[Option<&str>; 2], unknown: Actio
     let mut offer = |action: Action, remaining: Option<i64>, scope: Option<&Scope>| {
         let budget = scope.and_then(|scope| scope.budget.as_ref());
         let dimension = budget.and_then(|budget| budget.dimension);
-        let order = dimension.map_or(12, |dimension| TOLD_FIRST.iter().position(|all| *all == dimension).unwrap());
+        let order = dimension
+            .map_or(12, |dimension| Dimension::TOLD_FIRST.iter().position(|all| *all == dimension).unwrap());
         let kind = match budget {
             None => 0,
             Some(budget) => u8::from(budget.value.is_none()),

@@ -10,7 +10,7 @@ use tallyman::domain::decision::Action;
 use tallyman::domain::dimension::Dimension::{self, Model, Product, User};
 use tallyman::domain::scope::Scope;
 use tallyman::domain::time::Timestamp;
-use tallyman::gateway::table::{Applied, Request, Rules, TOLD_FIRST, WhenStale};
+use tallyman::gateway::table::{Applied, Request, Rules, WhenStale};
 
 use crate::support::{Bench, NOON, RESET, decision, scope};
 
@@ -68,13 +68,13 @@ fn told_is_the_blocked_one_then_the_one_with_the_least_remaining_and_none_is_the
 
 #[test]
 fn ties_are_told_in_the_order_of_the_contract_and_the_org_comes_last() {
-    let names: Vec<&str> = TOLD_FIRST.iter().map(|dimension| dimension.name()).collect();
+    let names: Vec<&str> = Dimension::TOLD_FIRST.iter().map(|dimension| dimension.name()).collect();
     let order = "user, project, workspace, department, operation_detail, operation, model, provider, product, \
                  category, tier, workspace_kind";
     assert_eq!(names.join(", "), order);
     let mut bench = with(&[(Scope::org("acme"), "ALLOW", Some(5))]);
     let mut request = Request::of("acme");
-    for dimension in TOLD_FIRST.into_iter().rev() {
+    for dimension in Dimension::TOLD_FIRST.into_iter().rev() {
         let scope = scope("acme", Some(dimension), Some("x"), "b");
         bench.put(&scope, &decision(&scope, "ALLOW", Some(5), 1));
         request = request.with(dimension, "x");
@@ -282,5 +282,5 @@ fn readers_beside_a_writer_see_each_decision_whole_and_none_older_than_before() 
         reader.join().unwrap();
     }
     assert_eq!(bench.table.check(&acme()).version(), Some(VERSIONS));
-    assert_eq!(Dimension::COUNT, TOLD_FIRST.len());
+    assert_eq!(Dimension::COUNT, Dimension::TOLD_FIRST.len());
 }
