@@ -6,30 +6,23 @@
 //! and ends by itself after about two minutes.
 #![expect(clippy::cast_precision_loss, reason = "credits and times are told in a few digits")]
 
+mod instance;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use instance::{PARTITIONS, send_policy, start, wait_until_ready};
 use support::kafka::Kafka;
-use tallyman::app::{App, Wiring};
 use tallyman::cli::generator::{Generator, Load};
 use tallyman::clock::{Clock as _, SystemClock};
-use tallyman::codec::{ValueEncoding, encode_terms, encode_usage};
-use tallyman::config;
+use tallyman::codec::{ValueEncoding, encode_usage};
 use tallyman::domain::credits::Credits;
-use tallyman::domain::terms::{LimitMode, OrgPolicy, OrgStatus, TermsRecord};
 use tallyman::domain::time::Timestamp;
 use tallyman::gateway::table::{Request, Rules};
 use tallyman::gateway::{Gateway, Source};
-use tallyman::kafka::{KafkaSettings, OffsetKeeper, Producer, Sent};
+use tallyman::kafka::{KafkaSettings, Producer, Sent};
 
-/// The same allocator as the binary's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-const PARTITIONS: i32 = 4;
 const ORGS: u32 = 100;
 /// What each event costs.
 const CREDIT: i64 = 1_000_000;
@@ -65,29 +58,6 @@ struct Spender {
     heard: Option<Instant>,
 }
 
-fn policy(spender: &Spender) -> TermsRecord {
-    TermsRecord::OrgPolicy(OrgPolicy {
-        org_id: spender.org.clone(),
-        plan: "bench".into(),
-        status: OrgStatus::default(),
-        unlimited: false,
-        base_allocation: Credits::from_micros(spender.limit * CREDIT).expect("within bounds"),
-        limit_mode: LimitMode::default(),
-        soft_extra: Credits::ZERO,
-        unlimited_overage: false,
-        thresholds: vec![100],
-        anchor_day: 1,
-        time_zone: "UTC".into(),
-        auto_purchase: None,
-        products: Vec::new(),
-        credit_price: None,
-        overage_price: None,
-        currency: None,
-        effective_at: Timestamp::from_micros(0),
-        updated_by: "bench".into(),
-    })
-}
-
 /// Writes usage.
 struct Writer<'a> {
     kafka: &'a KafkaSettings,
@@ -110,25 +80,6 @@ impl Writer<'_> {
     }
 }
 
-fn start(kafka: &KafkaSettings, dir: &std::path::Path, guard: Option<Duration>) -> App {
-    let guard = guard.map(|guard| format!("guard = \"{}ms\"\n", guard.as_millis())).unwrap_or_default();
-    let text = format!(
-        "[kafka]\nbootstrap_servers = \"{}\"\n[store]\ndir = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
-         [limits]\ndefault = \"allow\"\n{guard}",
-        kafka.bootstrap_servers,
-        dir.display()
-    );
-    let mut settings = config::resolve(Some(("bench.toml", &text)), []).expect("the settings are legal");
-    settings.kafka = kafka.clone();
-    let wiring = Wiring {
-        clock: Arc::new(SystemClock),
-        offsets: OffsetKeeper::Broker,
-        check_topics: true,
-        adopt_from: None,
-    };
-    App::start(&settings, wiring).expect("the instance starts")
-}
-
 /// One run; gives the p99 of the time from the event that reached a limit to its block at the gateway.
 fn run(kafka: &Kafka, rate: u32, guard: Option<Duration>) -> Duration {
     let kafka = kafka.with_topics("bench-overshoot", PARTITIONS);
@@ -143,10 +94,7 @@ fn run(kafka: &Kafka, rate: u32, guard: Option<Duration>) -> Duration {
         })
         .collect();
     for spender in &spenders {
-        let mut value = Vec::new();
-        encode_terms(&policy(spender), ValueEncoding::Json, &mut value);
-        let sent = Sent { key: Some(spender.org.as_bytes()), value: Some(&value), ..Sent::default() };
-        producer.send(&kafka.topics.policies, &sent).expect("the broker takes it");
+        send_policy(&kafka, &producer, &spender.org, spender.limit * CREDIT, vec![100]);
     }
     let load = Load { duplicates: 0.0, ..Load::new(u64::from(rate), ORGS) };
     let mut writer = Writer { kafka: &kafka, producer, generator: Generator::new(load), value: Vec::new() };
@@ -161,10 +109,9 @@ fn run(kafka: &Kafka, rate: u32, guard: Option<Duration>) -> Duration {
     writer.producer.flush(Duration::from_secs(60)).expect("all arrive");
 
     let dir = tempfile::tempdir().expect("a folder");
-    let app = start(&kafka, dir.path(), guard);
-    while app.health().ready().is_err() {
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
+    let limits = guard.map(|guard| format!("guard = \"{}ms\"\n", guard.as_millis())).unwrap_or_default();
+    let app = start(&kafka, dir.path(), &limits, None);
+    wait_until_ready(&app);
     let gateway = Gateway::start(Source::new(kafka.clone()), Rules::default()).expect("a gateway");
     gateway.wait_until_ready(Duration::from_secs(30)).expect("it reads the decisions");
     spend(&mut writer, &gateway, &mut spenders, each);

@@ -34,6 +34,8 @@ const BATCH_RECORDS_MAX: usize = 10_000;
 const WORKERS_MAX: usize = 8;
 /// The longest wait for records in one turn of a worker's loop.
 const POLL_WAIT: Duration = Duration::from_millis(20);
+/// The longest time that outputs gather after a transaction.
+const GATHER_MAX: Duration = Duration::from_millis(10);
 /// The shortest time between two flushes.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 /// Rows at which a flush is due at once.
@@ -318,6 +320,7 @@ fn worker_settings(
         group_id: settings.kafka.group_id.clone(),
         adopt_from: wiring.adopt_from,
         poll_wait: POLL_WAIT,
+        gather_max: GATHER_MAX,
         flush_interval: FLUSH_INTERVAL,
         flush_rows_max: FLUSH_ROWS_MAX,
     }

@@ -70,6 +70,8 @@ pub struct WorkerSettings {
     pub adopt_from: Option<AdoptFrom>,
     /// The longest wait for records in one turn of the loop.
     pub poll_wait: Duration,
+    /// The longest time that what waits gathers after a transaction before the next one begins.
+    pub gather_max: Duration,
     /// The shortest time between two flushes.
     pub flush_interval: Duration,
     /// Rows at which a flush is due at once.

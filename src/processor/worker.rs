@@ -13,19 +13,15 @@ use crate::codec::{Decoder, Encoder};
 use crate::store::{Shelf, Store, StoreError};
 use crate::telemetry::{Health, Telemetry};
 
-use super::ports::{Polled, PortError, RecordBatch, Sink, Source, Start, TransactError};
+use super::ports::{Polled, PortError, RecordBatch, Sink, Source, Start};
 use super::recovery::Halt;
-use super::settings::{DECISIONS_PER_TURN_MAX, HEARTBEAT_INTERVAL, UNAVAILABLE_WAIT, WorkerSettings};
+use super::settings::{UNAVAILABLE_WAIT, WorkerSettings};
 use super::task::{Task, TaskError};
 
 mod assignment;
 mod faults;
+mod publish;
 mod report;
-
-/// A flush takes at most this share of a task's time, so that under load more of it falls together...
-const FLUSH_SHARE: u32 = 20;
-/// ... unless it would come later than after so many times the shortest interval.
-const FLUSH_LATEST: u32 = 25;
 
 /// Why a worker ended.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +78,10 @@ pub struct Worker<S, K> {
     failures: u32,
     /// An output's schema cannot be registered: nothing is read until it can, or what waits would grow (Law 6).
     unencodable: bool,
+    /// When the last transaction ended, and how long it took.
+    transacted: Option<(Instant, Duration)>,
+    /// Records that came since it was last decided.
+    gathered: usize,
     heartbeat_at: Option<Instant>,
     reported_at: Option<Instant>,
     orgs_reported_at: Option<Instant>,
@@ -114,6 +114,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             broken: false,
             failures: 0,
             unencodable: false,
+            transacted: None,
+            gathered: 0,
             heartbeat_at: None,
             reported_at: None,
             orgs_reported_at: None,
@@ -152,7 +154,11 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 return Ok(());
             }
         }
-        match self.source.poll(self.settings.poll_wait) {
+        let wait = match self.gathers_for() {
+            Duration::ZERO => self.settings.poll_wait,
+            left => left.min(self.settings.poll_wait),
+        };
+        match self.source.poll(wait) {
             Ok(Polled::Records(batch)) => self.take(&batch),
             Ok(Polled::Rebalance(rebalance)) => return self.rebalance(rebalance),
             Err(PortError::Retriable(message)) => self.shared.telemetry.transaction_failed("poll", &message),
@@ -173,6 +179,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     fn take(&mut self, batch: &S::Batch) {
         if !batch.is_empty() {
             self.shared.telemetry.batch(batch.len());
+            self.gathered += batch.len();
         }
         let mut held = Vec::new();
         for run in runs(batch) {
@@ -337,146 +344,6 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             Slot::Running(task) if task.is_speaking() => Some(task),
             _ => None,
         })
-    }
-
-    fn publish_and_persist(&mut self) {
-        self.look_at_flushes();
-        for task in self.speaking() {
-            task.decide(DECISIONS_PER_TURN_MAX);
-        }
-        let due = self.flush_due();
-        let heartbeat = self.heartbeat_at.is_none_or(|at| at.elapsed() >= HEARTBEAT_INTERVAL);
-        let is_due = |partition| due == Some(partition);
-        if self.publish(is_due, heartbeat) {
-            self.persist(is_due, Task::begin_flush);
-        }
-    }
-
-    fn look_at_flushes(&mut self) {
-        let mut failures = Vec::new();
-        for (&partition, slot) in &mut self.slots {
-            let Slot::Running(task) = slot else { continue };
-            failures.extend(task.look_at_flush(&self.shared.telemetry).err().map(|error| (partition, error)));
-        }
-        for (partition, error) in failures {
-            self.failed(partition, error.into());
-        }
-    }
-
-    /// The task whose flush is due, if any: one a turn, for a flush keeps the decisions of all others waiting.
-    fn flush_due(&self) -> Option<i32> {
-        let rows: usize = self.tasks().map(Task::dirty_len).sum();
-        let shortest = self.settings.flush_interval;
-        let interval = |task: &Task| (task.flush_took() * FLUSH_SHARE).clamp(shortest, shortest * FLUSH_LATEST);
-        // A timer can make orgs wait for a flush when nothing was folded since the last one.
-        let wanted = self.tasks().find(|task| task.wants_flush());
-        let ahead = self.tasks().filter(|task| task.is_ahead_of_store());
-        let full = rows >= self.settings.flush_rows_max;
-        let due = if full {
-            ahead.max_by_key(|task| task.dirty_len())
-        } else {
-            ahead.max_by_key(|task| task.unflushed_for())
-        };
-        let due = due.filter(|task| full || (task.unflushed_for() >= interval(task) && !task.is_flushing()));
-        wanted.or(due).map(Task::partition)
-    }
-
-    /// Publishes all proposals in one transaction with the positions they follow from (Law 3); also those of
-    /// partitions to `flush` that have nothing to say. True when nothing is left unpublished.
-    fn publish(&mut self, flush: impl Fn(i32) -> bool, heartbeat: bool) -> bool {
-        let mut outputs = Vec::new();
-        let mut offsets = Vec::new();
-        let id = self.sink.transactional_id().to_owned();
-        let now = self.settings.task.clock.now();
-        let Self { slots, encoder, .. } = self;
-        for slot in slots.values() {
-            let Slot::Running(task) = slot else { continue };
-            if !task.is_speaking() {
-                continue;
-            }
-            let mut speaks = task.has_outputs() || (flush(task.partition()) && task.is_ahead_of_commit());
-            let proposed = task.propose(encoder, &mut outputs).and_then(|()| {
-                if heartbeat {
-                    outputs.push(task.heartbeat(encoder, now)?);
-                    speaks = true;
-                }
-                Ok(())
-            });
-            if let Err(error) = proposed {
-                self.shared.telemetry.registry_error(&error.to_string());
-                self.hold_back();
-                return false;
-            }
-            if speaks {
-                offsets.push(task.offset(&id));
-            }
-        }
-        self.unencodable = false;
-        if offsets.is_empty() {
-            return true;
-        }
-        let started = Instant::now();
-        let sent = match self.source.membership() {
-            Ok(membership) => self.sink.transact(&outputs, &offsets, &membership),
-            Err(error) => Err(TransactError::Aborted(error.to_string())),
-        };
-        if let Err(error) = sent {
-            let kind = match error {
-                TransactError::Aborted(_) => "aborted",
-                TransactError::Unknown(_) => "unknown",
-                TransactError::Fenced(_) => "fenced",
-            };
-            self.shared.telemetry.transaction_failed(kind, &error.to_string());
-            self.broken = true;
-            self.failures = self.failures.saturating_add(1);
-            return false;
-        }
-        self.shared.telemetry.transaction(started.elapsed());
-        self.failures = 0;
-        if heartbeat {
-            self.heartbeat_at = Some(Instant::now());
-        }
-        let at = self.settings.task.clock.now();
-        for offset in &offsets {
-            if let Some(Slot::Running(task)) = self.slots.get_mut(&offset.partition) {
-                task.committed(at, &self.shared.telemetry);
-            }
-        }
-        true
-    }
-
-    /// Reads nothing more until what is to be said can be said.
-    fn hold_back(&mut self) {
-        self.unencodable = true;
-        let running: Vec<i32> = self.tasks().map(Task::partition).collect();
-        for partition in running {
-            if !self.waiting.contains_key(&partition) {
-                self.wait(partition);
-            }
-        }
-    }
-
-    /// Writes what is published of the partitions to `flush` to their stores, as `write` does it.
-    fn persist(
-        &mut self,
-        flush: impl Fn(i32) -> bool,
-        write: impl Fn(&mut Task, &Telemetry) -> Result<(), StoreError>,
-    ) {
-        let mut failures = Vec::new();
-        for (&partition, slot) in self.slots.iter_mut().filter(|(partition, _)| flush(**partition)) {
-            let Slot::Running(task) = slot else { continue };
-            // A task that was not in the transaction (nothing to say, not ahead) stands at its last commit.
-            if task.has_commit()
-                && (task.is_ahead_of_store() || task.wants_flush())
-                && task.position() <= task.committed_position()
-                && let Err(error) = write(task, &self.shared.telemetry)
-            {
-                failures.push((partition, error));
-            }
-        }
-        for (partition, error) in failures {
-            self.failed(partition, error.into());
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use tallyman::domain::time::Timestamp;
 use tallyman::processor::ports::OutputTopic;
 use tallyman::processor::twin::{Fault, POLICIES, USAGE};
 
-use crate::crashes::{Stores, each, run_phases};
+use crate::crashes::{Stores, crash_everywhere, fail_every_transaction, run_phases};
 use crate::judge::{Outcome, decisions, said};
 use crate::scenario::{Phase, hard, home, policy, soft, usage, with};
 use crate::support::{DAY, HOUR, Member, Options, START, World, scratch};
@@ -119,45 +119,24 @@ fn run(options: &Options, fault: Option<(u64, Fault)>, stores: Stores) -> (World
     (world, outcome)
 }
 
-fn crash_everywhere(stores: Stores) {
-    let options = Options::default();
-    let (reference, expected) = run(&options, None, stores);
-    let steps: Vec<u64> = (0..reference.log.steps()).collect();
-    assert!(steps.len() > 60);
-    each(&steps, |step| {
-        let (world, found) = run(&options, Some((step, Fault::Crash)), stores);
-        assert!(!world.log.has_faults(), "step {step} was never reached");
-        assert_eq!(found, expected, "{stores:?}: crash at step {step}");
-    });
-}
-
 #[test]
 fn a_crash_at_any_step_leaves_the_same_scopes_when_the_stores_are_kept() {
-    crash_everywhere(Stores::Kept);
+    crash_everywhere(run, &Options::default(), Stores::Kept, 60);
 }
 
 #[test]
 fn a_crash_at_any_step_leaves_the_same_scopes_when_the_stores_come_back_older() {
-    crash_everywhere(Stores::Older);
+    crash_everywhere(run, &Options::default(), Stores::Older, 60);
 }
 
 #[test]
 fn a_crash_at_any_step_leaves_the_same_scopes_when_the_stores_are_deleted() {
-    crash_everywhere(Stores::Deleted);
+    crash_everywhere(run, &Options::default(), Stores::Deleted, 60);
 }
 
 #[test]
 fn a_transaction_that_fails_or_is_not_answered_for_leaves_the_same_scopes() {
-    let options = Options::default();
-    let (reference, expected) = run(&options, None, Stores::Kept);
-    let calls = (0..).zip(reference.log.calls());
-    let steps: Vec<u64> = calls.filter(|(_, call)| *call == "transact").map(|(step, _)| step).collect();
-    for fault in [Fault::Abort, Fault::AbortUnanswered, Fault::CommitUnanswered] {
-        each(&steps, |step| {
-            let (_, found) = run(&options, Some((step, fault)), Stores::Kept);
-            assert_eq!(found, expected, "{fault:?} at step {step}");
-        });
-    }
+    fail_every_transaction(run, &Options::default());
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn listing(dir: &Path) -> std::io::Result<BTreeSet<(OsString, u64)>> {
 }
 
 /// Runs `check` for each of `steps` on three threads.
-pub fn each(steps: &[u64], check: impl Fn(u64) + Sync) {
+fn each(steps: &[u64], check: impl Fn(u64) + Sync) {
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -120,15 +120,32 @@ pub fn each(steps: &[u64], check: impl Fn(u64) + Sync) {
     });
 }
 
-fn crash_everywhere(stores: Stores) {
-    let options = Options::default();
-    let (reference, expected) = run(&options, None, stores);
+/// A scenario: its run with what goes wrong at which step, and what becomes of the stores of who dies.
+pub type Scenario = fn(&Options, Option<(u64, Fault)>, Stores) -> (World, Outcome);
+
+/// Lets the worker die at each step of a scenario of at least `steps_min` steps.
+pub fn crash_everywhere(run: Scenario, options: &Options, stores: Stores, steps_min: usize) {
+    let (reference, expected) = run(options, None, stores);
     let steps: Vec<u64> = (0..reference.log.steps()).collect();
-    assert!(steps.len() > 80);
-    each(&steps, |step| {
-        let (world, found) = run(&options, Some((step, Fault::Crash)), stores);
+    assert!(steps.len() > steps_min);
+    fail_at(run, options, stores, Fault::Crash, (&steps, &expected));
+}
+
+/// Lets each transaction of a scenario fail in each way.
+pub fn fail_every_transaction(run: Scenario, options: &Options) {
+    let (reference, expected) = run(options, None, Stores::Kept);
+    let calls = (0..).zip(reference.log.calls());
+    let steps: Vec<u64> = calls.filter(|(_, call)| *call == "transact").map(|(step, _)| step).collect();
+    for fault in [Fault::Abort, Fault::AbortUnanswered, Fault::CommitUnanswered] {
+        fail_at(run, options, Stores::Kept, fault, (&steps, &expected));
+    }
+}
+
+fn fail_at(run: Scenario, options: &Options, stores: Stores, fault: Fault, (steps, expected): (&[u64], &Outcome)) {
+    each(steps, |step| {
+        let (world, found) = run(options, Some((step, fault)), stores);
         assert!(!world.log.has_faults(), "step {step} was never reached");
-        assert_eq!(found, expected, "{stores:?}: crash at step {step}");
+        assert_eq!(found, *expected, "{stores:?}: {fault:?} at step {step}");
     });
 }
 
@@ -145,30 +162,20 @@ fn the_scenario_holds_every_kind_of_dead_letter_and_a_forward_of_each_topic() {
 
 #[test]
 fn a_crash_at_any_step_changes_nothing_when_the_stores_are_kept() {
-    crash_everywhere(Stores::Kept);
+    crash_everywhere(run, &Options::default(), Stores::Kept, 80);
 }
 
 #[test]
 fn a_crash_at_any_step_changes_nothing_when_the_stores_come_back_older() {
-    crash_everywhere(Stores::Older);
+    crash_everywhere(run, &Options::default(), Stores::Older, 80);
 }
 
 #[test]
 fn a_crash_at_any_step_changes_nothing_when_the_stores_are_deleted() {
-    crash_everywhere(Stores::Deleted);
+    crash_everywhere(run, &Options::default(), Stores::Deleted, 80);
 }
 
 #[test]
 fn a_transaction_that_fails_or_is_not_answered_for_changes_nothing() {
-    let options = Options::default();
-    let (reference, expected) = run(&options, None, Stores::Kept);
-    let calls = (0..).zip(reference.log.calls());
-    let steps: Vec<u64> = calls.filter(|(_, call)| *call == "transact").map(|(step, _)| step).collect();
-    for fault in [Fault::Abort, Fault::AbortUnanswered, Fault::CommitUnanswered] {
-        each(&steps, |step| {
-            let (world, found) = run(&options, Some((step, fault)), Stores::Kept);
-            assert!(!world.log.has_faults(), "step {step} was never reached");
-            assert_eq!(found, expected, "{fault:?} at step {step}");
-        });
-    }
+    fail_every_transaction(run, &Options::default());
 }

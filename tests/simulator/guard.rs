@@ -9,7 +9,7 @@ use tallyman::processor::ports::OutputTopic;
 use tallyman::processor::twin::{Fault, POLICIES, USAGE};
 use tallyman::store::StoreError;
 
-use crate::crashes::{Stores, each, run_phases};
+use crate::crashes::{Stores, crash_everywhere, run_phases};
 use crate::judge::{Outcome, decisions};
 use crate::scenario::{Phase, buyer, free, hard, home, policy, soft, suspended, with};
 use crate::support::{DAY, HOUR, Member, Options, PARTITIONS, START, World, scratch};
@@ -142,31 +142,25 @@ fn a_guard_blocks_early_and_until_limit_or_period_change() {
     assert_eq!(said(&world, &buyer()), jumped);
 }
 
-fn crash_everywhere(stores: Stores) {
-    let (reference, expected) = run(&options(), None, stores);
-    let steps: Vec<u64> = (0..reference.log.steps()).collect();
-    assert!(steps.len() > 50);
-    assert!(expected.rows.iter().all(|rows| rows.lines().any(|row| row.starts_with("07"))), "rates are rows");
-    each(&steps, |step| {
-        let (world, found) = run(&options(), Some((step, Fault::Crash)), stores);
-        assert!(!world.log.has_faults(), "step {step} was never reached");
-        assert_eq!(found, expected, "{stores:?}: crash at step {step}");
-    });
+#[test]
+fn rates_are_rows() {
+    let (_, outcome) = run(&options(), None, Stores::Kept);
+    assert!(outcome.rows.iter().all(|rows| rows.lines().any(|row| row.starts_with("07"))));
 }
 
 #[test]
 fn a_crash_at_any_step_changes_neither_rates_nor_guards_when_the_stores_are_kept() {
-    crash_everywhere(Stores::Kept);
+    crash_everywhere(run, &options(), Stores::Kept, 50);
 }
 
 #[test]
 fn a_crash_at_any_step_changes_neither_rates_nor_guards_when_the_stores_come_back_older() {
-    crash_everywhere(Stores::Older);
+    crash_everywhere(run, &options(), Stores::Older, 50);
 }
 
 #[test]
 fn a_crash_at_any_step_changes_neither_rates_nor_guards_when_the_stores_are_deleted() {
-    crash_everywhere(Stores::Deleted);
+    crash_everywhere(run, &options(), Stores::Deleted, 50);
 }
 
 #[test]

@@ -137,6 +137,7 @@ impl World {
             poll_wait: Duration::ZERO,
             // Only rows and orders make a flush due, never the machine's clock.
             flush_interval: Duration::from_hours(1),
+            gather_max: Duration::ZERO,
             flush_rows_max: self.options.flush_rows,
         }
     }
