@@ -185,6 +185,7 @@ fn in_memory(scopes: usize) -> Bench {
         took.as_nanos() / scopes as u128
     );
     checks(&format!("{scopes} orgs of one scope: org"), &one.table, scopes, |org, _| Request::of(org));
+    checks("the same, the thousand busiest orgs alone", &one.table, scopes.min(1_000), |org, _| Request::of(org));
     checks(&format!("{scopes} orgs of one scope: org, user, model, product"), &one.table, scopes, |org, n| {
         Request::of(org)
             .with(Dimension::User, USERS[n % 5])

@@ -3,13 +3,15 @@
 //!
 //! [`Gateway`] follows the topic in a thread of its own ([`follower`]) and writes what comes into a [`table::Table`], which any
 //! number of threads ask without a lock. Nothing here publishes, and nothing decides who may spend: it tells what was
-//! decided (CONTRACT.md, Meaning: Gateway). Next to read: `table`, then `node`.
+//! decided (CONTRACT.md, Meaning: Gateway). Next to read: `table`, then `shard`.
 
+mod dimensions;
 mod follower;
 mod held;
 mod key;
 mod node;
 mod root;
+mod shard;
 pub mod table;
 mod told;
 mod verdict;

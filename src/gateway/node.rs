@@ -1,9 +1,9 @@
-//! What the table's shards hold: of an org its own decision and those of budgets that bind more than one value; of a value the
-//! decisions of its budgets. A shard never changes: the writer puts another in its place, so that a reader sees all of
-//! one moment and waits for nobody.
+//! What stands behind the entries of a shard: of an org its own decision and those of budgets that bind more than one value; of a
+//! value the decisions of its budgets. It never changes: a change puts another in its place.
 
 use std::sync::Arc;
 
+use super::dimensions::Dimensions;
 use super::held::{Held, Read};
 use crate::domain::decision::Action;
 use crate::domain::dimension::Dimension;
@@ -23,7 +23,7 @@ impl From<Read> for Slot {
     }
 }
 
-/// Decisions of one place by budget. Most places have one, which then stands in the shard itself.
+/// Decisions of one place by budget. Most places have one, which then stands in the node itself.
 #[derive(Clone, Debug)]
 pub(super) enum Slots {
     One(Slot),
@@ -54,8 +54,8 @@ pub(super) struct Org {
     pub(super) own: Option<Slot>,
     /// Budgets beside it; most orgs have none.
     pub(super) budgets: Option<Box<Budgets>>,
-    /// The dimensions that have had values with decisions, one bit each.
-    dimensions: u16,
+    /// The dimensions that have had values with decisions.
+    pub(super) dimensions: Dimensions,
     /// How many decisions of values there are.
     values: u32,
 }
@@ -77,11 +77,6 @@ impl Budgets {
 }
 
 impl Org {
-    /// Whether values of this dimension may have decisions.
-    pub(super) const fn has_values(&self, dimension: Dimension) -> bool {
-        self.dimensions & (1 << dimension.index()) != 0
-    }
-
     /// The decisions of the whole org's budgets.
     pub(super) fn wide(&self) -> &[Slot] {
         self.budgets.as_ref().map_or(&[], |budgets| &budgets.wide)
@@ -90,6 +85,12 @@ impl Org {
     /// The decisions of a dimension's `*` budgets.
     pub(super) fn each(&self, dimension: Dimension) -> &[Slot] {
         self.budgets.as_ref().map_or(&[], |budgets| &budgets.each[dimension.index()])
+    }
+
+    /// The dimensions that have `*` budgets.
+    pub(super) fn each_dimensions(&self) -> Dimensions {
+        let has = |dimension: &Dimension| !self.each(*dimension).is_empty();
+        Dimension::ALL.into_iter().filter(has).fold(Dimensions::NONE, Dimensions::with)
     }
 
     /// To be changed, and closed again.
@@ -103,14 +104,14 @@ impl Org {
 pub(super) struct OpenOrg {
     pub(super) own: Option<Slot>,
     pub(super) budgets: Box<Budgets>,
-    dimensions: u16,
+    dimensions: Dimensions,
     values: u32,
 }
 
 impl OpenOrg {
     /// So many decisions of this dimension's values came, or went.
     pub(super) fn value_came(&mut self, dimension: Dimension, more: isize) -> Option<isize> {
-        self.dimensions |= 1 << dimension.index();
+        self.dimensions = self.dimensions.with(dimension);
         self.values = self.values.saturating_add_signed(i32::try_from(more).ok()?);
         Some(more)
     }
@@ -125,97 +126,34 @@ impl OpenOrg {
 }
 
 /// What stands under one hash.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Node {
     Org(Org),
     Value(Slots),
 }
 
-/// In a cache line of its own: a look at a cold one is one read of memory, not two.
-#[derive(Clone, Debug)]
-#[repr(align(64))]
-struct Entry {
-    hash: u128,
-    node: Node,
-}
-
-const _: () = assert!(size_of::<Option<Entry>>() == 64, "an entry and its place fill a cache line");
-
-/// A part of the table: some hundred nodes at a million scopes, each where its hash says or in the next free place. A
-/// power of two of places, at most two thirds of them taken; what a hash table keeps beside its entries would be
-/// another read of memory.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Shard(Box<[Option<Entry>]>);
-
-impl Shard {
-    /// With these entries, each of another hash.
-    fn of(entries: Vec<Entry>) -> Self {
-        let places = if entries.is_empty() { 0 } else { (entries.len() * 3 / 2 + 1).next_power_of_two() };
-        let mut shard = Self(vec![None; places].into_boxed_slice());
-        for entry in entries {
-            if let Some(at) = shard.place_of(entry.hash) {
-                shard.0[at] = Some(entry);
-            }
-        }
-        shard
-    }
-
-    /// Where the node of a hash stands, else where it would; `None` when there is no place at all.
-    fn place_of(&self, hash: u128) -> Option<usize> {
-        let mask = self.0.len().checked_sub(1)?;
-        // The lower half; the upper one has found the shard.
-        let mut at = hash as usize & mask;
-        // Ends at a free place: a third of them is.
-        while self.0[at].as_ref().is_some_and(|entry| entry.hash != hash) {
-            at = (at + 1) & mask;
-        }
-        Some(at)
-    }
-
-    fn get(&self, hash: u128) -> Option<&Node> {
-        self.0[self.place_of(hash)?].as_ref().map(|entry| &entry.node)
-    }
-
-    pub(super) fn org(&self, hash: u128) -> Option<&Org> {
-        match self.get(hash)? {
-            Node::Org(org) => Some(org),
-            Node::Value(_) => None,
+impl Node {
+    pub(super) const fn org(&self) -> Option<&Org> {
+        match self {
+            Self::Org(org) => Some(org),
+            Self::Value(_) => None,
         }
     }
 
     /// The decisions of a value.
-    pub(super) fn value(&self, hash: u128) -> &[Slot] {
-        match self.get(hash) {
-            Some(Node::Value(slots)) => slots.all(),
-            _ => &[],
-        }
-    }
-
-    /// Puts a node in the place of what stands there; `None` takes it out.
-    pub(super) fn put(&mut self, hash: u128, node: Option<Node>) {
-        let found = self.place_of(hash).filter(|at| self.0[*at].is_some());
-        match (found, node) {
-            (Some(at), Some(node)) => self.0[at] = Some(Entry { hash, node }),
-            (None, None) => {}
-            // Others may stand where they do because of the one that goes, and there may be no room for one more.
-            (_, node) => {
-                let all = std::mem::take(&mut self.0).into_vec().into_iter().flatten();
-                let others = all.filter(|entry| entry.hash != hash);
-                *self = Self::of(others.chain(node.map(|node| Entry { hash, node })).collect());
-            }
+    pub(super) fn value(&self) -> &[Slot] {
+        match self {
+            Self::Org(_) => &[],
+            Self::Value(slots) => slots.all(),
         }
     }
 
     /// Every decision.
     pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
-        self.0.iter().flatten().flat_map(|entry| {
-            let (own, budgets, values) = match &entry.node {
-                Node::Org(org) => (org.own.as_ref(), org.budgets.as_deref(), &[][..]),
-                Node::Value(slots) => (None, None, slots.all()),
-            };
-            let budgets = budgets.into_iter().flat_map(|all| all.wide.iter().chain(all.each.iter().flatten()));
-            own.into_iter().chain(budgets).chain(values)
-        })
+        let own = self.org().and_then(|org| org.own.as_ref());
+        let budgets = self.org().and_then(|org| org.budgets.as_deref());
+        let budgets = budgets.into_iter().flat_map(|all| all.wide.iter().chain(all.each.iter().flatten()));
+        own.into_iter().chain(budgets).chain(self.value())
     }
 }
 

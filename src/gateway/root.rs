@@ -4,7 +4,8 @@
 use std::array;
 use std::sync::Arc;
 
-use super::node::{Shard, Slot};
+use super::node::Slot;
+use super::shard::{Entry, Shard};
 
 /// Branches of the root.
 const BRANCHES: usize = 64;
@@ -17,12 +18,12 @@ const SHARDS: usize = 128;
 pub(super) struct Root([Arc<Branch>; BRANCHES]);
 
 #[derive(Clone)]
-struct Branch([Arc<Shard>; SHARDS]);
+struct Branch([Shard; SHARDS]);
 
 impl Default for Root {
     fn default() -> Self {
-        let shard = Arc::new(Shard::default());
-        let branch = Arc::new(Branch(array::from_fn(|_| Arc::clone(&shard))));
+        let shard = Shard::default();
+        let branch = Arc::new(Branch(array::from_fn(|_| shard.clone())));
         Self(array::from_fn(|_| Arc::clone(&branch)))
     }
 }
@@ -35,15 +36,16 @@ const fn place(hash: u128) -> (usize, usize) {
 }
 
 impl Root {
-    pub(super) fn shard(&self, hash: u128) -> &Shard {
+    #[inline]
+    pub(super) fn entry(&self, hash: u128) -> Option<&Entry> {
         let (branch, shard) = place(hash);
-        &self.0[branch].0[shard]
+        self.0[branch].0[shard].entry(hash)
     }
 
-    /// To be changed: made anew where another root shares it.
+    /// To be changed: the way to it is made anew where another root shares it.
     pub(super) fn shard_mut(&mut self, hash: u128) -> &mut Shard {
         let (branch, shard) = place(hash);
-        Arc::make_mut(&mut Arc::make_mut(&mut self.0[branch]).0[shard])
+        &mut Arc::make_mut(&mut self.0[branch]).0[shard]
     }
 
     /// Every decision.

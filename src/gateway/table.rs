@@ -3,7 +3,7 @@
 //! a time, the follower.
 //!
 //! Scopes are found by 128-bit hashes that a seed of this process keys, so that a check compares no text. What is asked
-//! and answered: `verdict`. What a part holds: `node`.
+//! and answered: `verdict`. What a part holds: `shard`.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,8 +14,9 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::held::Held;
 use super::key::{Key, budget_at};
-use super::node::{Change, Node, OpenOrg, Org, Shard, Slot, Slots, of_budget};
+use super::node::{Change, Node, OpenOrg, Slot, Slots, of_budget};
 use super::root::Root;
+use super::shard::{Entry, Shard};
 use super::told::{Seat, Told};
 use super::verdict::Basis;
 pub use super::verdict::{Request, Verdict};
@@ -127,33 +128,51 @@ impl Table {
         }
         let org_hash = self.org_hash(request.org);
         let root = self.root.load();
-        let org = root.shard(org_hash).org(org_hash);
+        let org = root.entry(org_hash);
         let mut told = Told::new(self.rules.unknown);
-        if let Some(org) = org {
-            // All are found before one is looked at: the processor then waits for memory once, and not for each.
-            let found = Dimension::TOLD_FIRST.map(|dimension| match request.value(dimension) {
-                Some(value) if org.has_values(dimension) => {
-                    let hash = self.value_hash(org_hash, dimension, value);
-                    (root.shard(hash).value(hash), hash)
-                }
-                _ => ([].as_slice(), 0),
-            });
-            for (dimension, own) in Dimension::TOLD_FIRST.into_iter().zip(found) {
-                if request.value(dimension).is_some() {
-                    told.offer_all(own.0, own.1, Seat::Value);
-                    let each = org.each(dimension);
-                    if !each.is_empty() {
-                        offer_each(&mut told, own.0, (dimension, each), org_hash);
+        if let Some(org) = org.filter(|org| org.dimensions.meets(request.dimensions)) {
+            self.offer_values(&mut told, request, &root, (org, org_hash));
+        }
+        match org.filter(|org| org.has_first) {
+            Some(org) => told.offer_first(org, org_hash, Seat::Own),
+            None => told.offer_unknown(),
+        }
+        if let Some(org) = org.filter(|org| org.has_more).and_then(|org| org.node.org()) {
+            for (seat, slot) in org.wide().iter().enumerate() {
+                told.offer(slot, org_hash, Seat::Wide(seat));
+            }
+        }
+        told.verdict(root)
+    }
+
+    /// Offers what is decided of the request's values.
+    fn offer_values(&self, told: &mut Told, request: &Request<'_>, root: &Root, (org, org_hash): (&Entry, u128)) {
+        // All are found before one is looked at: the processor then waits for memory once, and not for each. It goes by the
+        // request's dimensions, for it knows them while the org is still on its way.
+        let mut found = [None; Dimension::COUNT];
+        for (dimension, found) in request.dimensions.zip(&mut found) {
+            if let Some(value) = request.value(dimension).filter(|_| org.dimensions.has(dimension)) {
+                let hash = self.value_hash(org_hash, dimension, value);
+                *found = Some((root.entry(hash), hash));
+            }
+        }
+        for (dimension, found) in request.dimensions.zip(found) {
+            let Some((value, hash)) = found else { continue };
+            if let Some(value) = value {
+                told.offer_first(value, hash, Seat::Value(0));
+                if value.has_more {
+                    for (seat, slot) in value.node.value().iter().enumerate().skip(1) {
+                        told.offer(slot, hash, Seat::Value(seat));
                     }
                 }
             }
+            if org.each.has(dimension)
+                && let Some(org) = org.node.org()
+            {
+                let own = value.map_or(&[][..], |value| value.node.value());
+                offer_each(told, own, (dimension, org.each(dimension)), org_hash);
+            }
         }
-        match org.and_then(|org| org.own.as_ref()) {
-            Some(own) => told.offer(own, org_hash, Seat::Own),
-            None => told.offer_unknown(),
-        }
-        told.offer_all(org.map_or(&[], Org::wide), org_hash, Seat::Wide);
-        told.verdict(root)
     }
 
     fn org_hash(&self, org: &str) -> u128 {

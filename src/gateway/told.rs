@@ -7,8 +7,9 @@ use std::sync::Arc;
 use arc_swap::Guard;
 
 use super::held::Held;
-use super::node::Slot;
+use super::node::{Node, Slot};
 use super::root::Root;
+use super::shard::Entry;
 use super::verdict::{Basis, Verdict};
 use crate::domain::decision::Action;
 use crate::domain::dimension::Dimension;
@@ -35,16 +36,14 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn held(&self) -> &Held {
-        let shard = self.root.shard(self.hash);
-        let slot = match self.seat {
-            Seat::Value(seat) => shard.value(self.hash).get(seat),
-            seat => shard.org(self.hash).and_then(|org| match seat {
-                Seat::Own => org.own.as_ref(),
-                Seat::Wide(seat) => org.wide().get(seat),
-                Seat::Each(dimension, seat) => org.each(dimension).get(seat),
-                Seat::Value(_) => None,
-            }),
-        };
+        let node = self.root.entry(self.hash).map(|entry| &*entry.node);
+        let slot = node.and_then(|node| match (node, self.seat) {
+            (Node::Value(slots), Seat::Value(seat)) => slots.all().get(seat),
+            (Node::Org(org), Seat::Own) => org.own.as_ref(),
+            (Node::Org(org), Seat::Wide(seat)) => org.wide().get(seat),
+            (Node::Org(org), Seat::Each(dimension, seat)) => org.each(dimension).get(seat),
+            _ => None,
+        });
         &slot.expect("a root never changes, and the seat was found in it").held
     }
 }
@@ -71,6 +70,7 @@ impl Told {
         Self { unknown, best: None }
     }
 
+    #[inline]
     fn rank(&mut self, rank: (bool, i64), seat: Option<(u128, Seat)>, is_known: bool) {
         if self.best.as_ref().is_none_or(|best| rank < best.rank) {
             self.best = Some(Best { rank, seat, is_known });
@@ -79,23 +79,29 @@ impl Told {
 
     /// Offers the decision that stands in this seat of the node of that hash.
     pub(super) fn offer(&mut self, slot: &Slot, hash: u128, seat: Seat) {
-        let action = slot.action.unwrap_or(self.unknown);
-        self.rank((action == Action::Allow, slot.remaining), Some((hash, seat)), slot.action.is_some());
+        self.offer_ranked((slot.action, slot.remaining), hash, seat);
     }
 
-    /// Offers several of one node, in their order.
-    pub(super) fn offer_all(&mut self, slots: &[Slot], hash: u128, seat: impl Fn(usize) -> Seat) {
-        for (number, slot) in slots.iter().enumerate() {
-            self.offer(slot, hash, seat(number));
-        }
+    /// Offers the decision that an entry itself tells of.
+    #[inline]
+    pub(super) fn offer_first(&mut self, entry: &Entry, hash: u128, seat: Seat) {
+        self.offer_ranked((entry.action, entry.remaining), hash, seat);
+    }
+
+    #[inline]
+    fn offer_ranked(&mut self, (action, remaining): (Option<Action>, i64), hash: u128, seat: Seat) {
+        let is_allowed = action.unwrap_or(self.unknown) == Action::Allow;
+        self.rank((is_allowed, remaining), Some((hash, seat)), action.is_some());
     }
 
     /// The org has no decision of its own.
+    #[inline]
     pub(super) fn offer_unknown(&mut self) {
         self.rank((self.unknown == Action::Allow, i64::MAX), None, false);
     }
 
     /// The verdict; the root is the one that all was found in.
+    #[inline]
     pub(super) fn verdict(self, root: Guard<Arc<Root>>) -> Verdict {
         let best = self.best.expect("the org itself was offered");
         let action = if best.rank.0 { Action::Allow } else { Action::Block };

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::dimensions::Dimensions;
 use super::held::Held;
 use super::told::Place;
 use crate::domain::decision::{Action, LimitDecision};
@@ -13,23 +14,29 @@ use crate::domain::time::Timestamp;
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     pub(super) org: &'a str,
+    /// Those that it has a value of.
+    pub(super) dimensions: Dimensions,
     values: [Option<&'a str>; Dimension::COUNT],
 }
 
 impl<'a> Request<'a> {
     /// A request of this org. An id that cannot be one is an unknown org.
+    #[inline]
     #[must_use]
     pub const fn of(org: &'a str) -> Self {
-        Self { org, values: [None; Dimension::COUNT] }
+        Self { org, dimensions: Dimensions::NONE, values: [None; Dimension::COUNT] }
     }
 
     /// The same, with this dimension's value.
+    #[inline]
     #[must_use]
     pub const fn with(mut self, dimension: Dimension, value: &'a str) -> Self {
+        self.dimensions = self.dimensions.with(dimension);
         self.values[dimension.index()] = Some(value);
         self
     }
 
+    #[inline]
     pub(super) const fn value(&self, dimension: Dimension) -> Option<&'a str> {
         self.values[dimension.index()]
     }
@@ -59,12 +66,14 @@ impl std::fmt::Debug for Verdict {
 
 impl Verdict {
     /// Whether to refuse it.
+    #[inline]
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.action == Action::Block
     }
 
     /// Allow or block.
+    #[inline]
     #[must_use]
     pub const fn action(&self) -> Action {
         self.action
