@@ -95,6 +95,7 @@ impl Dimension {
     }
 
     /// Its number: its place in [`Dimension::ALL`].
+    #[inline]
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize

@@ -156,8 +156,8 @@ impl Table {
                 *found = Some((root.entry(hash), hash));
             }
         }
-        for (dimension, found) in request.dimensions.zip(found) {
-            let Some((value, hash)) = found else { continue };
+        for (dimension, found) in request.dimensions.zip(&found) {
+            let Some((value, hash)) = *found else { continue };
             if let Some(value) = value {
                 told.offer_first(value, hash, Seat::Value(0));
                 if value.has_more {

@@ -20,11 +20,14 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// A constant: it is written in place, where a loop that fills an array would be followed by a copy of it.
+    const UNSET: [Option<&'static str>; Dimension::COUNT] = [None; Dimension::COUNT];
+
     /// A request of this org. An id that cannot be one is an unknown org.
     #[inline]
     #[must_use]
     pub const fn of(org: &'a str) -> Self {
-        Self { org, dimensions: Dimensions::NONE, values: [None; Dimension::COUNT] }
+        Self { org, dimensions: Dimensions::NONE, values: Self::UNSET }
     }
 
     /// The same, with this dimension's value.
