@@ -1,5 +1,5 @@
-//! A set of dimensions: which of them a request has, and which of them an org has decisions of. It goes through them in the order
-//! in which scopes are told.
+//! A set of dimensions: which of them a request has, and which of them an org has decisions of. Its bits stand in the order in
+//! which scopes are told.
 
 use crate::domain::dimension::Dimension;
 
@@ -43,15 +43,15 @@ impl Dimensions {
     pub(super) const fn meets(self, others: Self) -> bool {
         self.0 & others.0 != 0
     }
-}
 
-impl Iterator for Dimensions {
-    type Item = Dimension;
-
+    /// Each of them, in the order in which they are told.
     #[inline]
-    fn next(&mut self) -> Option<Dimension> {
-        let next = Dimension::TOLD_FIRST.get(self.0.trailing_zeros() as usize)?;
-        self.0 &= self.0 - 1;
-        Some(*next)
+    pub(super) fn in_order(self) -> impl Iterator<Item = Dimension> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let next = Dimension::TOLD_FIRST.get(rest.trailing_zeros() as usize)?;
+            rest &= rest - 1;
+            Some(*next)
+        })
     }
 }

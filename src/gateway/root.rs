@@ -50,6 +50,6 @@ impl Root {
 
     /// Every decision.
     pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
-        self.0.iter().flat_map(|branch| &branch.0).flat_map(|shard| shard.slots())
+        self.0.iter().flat_map(|branch| &branch.0).flat_map(Shard::slots)
     }
 }

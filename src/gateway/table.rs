@@ -147,17 +147,12 @@ impl Table {
 
     /// Offers what is decided of the request's values.
     fn offer_values(&self, told: &mut Told, request: &Request<'_>, root: &Root, (org, org_hash): (&Entry, u128)) {
-        // All are found before one is looked at: the processor then waits for memory once, and not for each. It goes by the
-        // request's dimensions, for it knows them while the org is still on its way.
-        let mut found = [None; Dimension::COUNT];
-        for (dimension, found) in request.dimensions.zip(&mut found) {
-            if let Some(value) = request.value(dimension).filter(|_| org.dimensions.has(dimension)) {
-                let hash = self.value_hash(org_hash, dimension, value);
-                *found = Some((root.entry(hash), hash));
-            }
-        }
-        for (dimension, found) in request.dimensions.zip(&found) {
-            let Some((value, hash)) = *found else { continue };
+        // It goes by the request's dimensions, which the processor knows while the org's are still on their way out of memory:
+        // so it is on its way to the values before the org has come.
+        for dimension in request.dimensions.in_order() {
+            let Some(value) = request.value(dimension).filter(|_| org.dimensions.has(dimension)) else { continue };
+            let hash = self.value_hash(org_hash, dimension, value);
+            let value = root.entry(hash);
             if let Some(value) = value {
                 told.offer_first(value, hash, Seat::Value(0));
                 if value.has_more {
