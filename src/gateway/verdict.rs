@@ -20,7 +20,7 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// A constant: it is written in place, where a loop that fills an array would be followed by a copy of it.
+    /// No value of any dimension.
     const UNSET: [Option<&'static str>; Dimension::COUNT] = [None; Dimension::COUNT];
 
     /// A request of this org. An id that cannot be one is an unknown org.
