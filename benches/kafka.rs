@@ -28,6 +28,9 @@ const HELD: Duration = Duration::from_secs(20);
 /// What an org of the latency run may use: about what it does use, so that every threshold is crossed.
 const CREDITS_PER_EVENT: i64 = 3_300_000;
 
+/// A broker compiles its code while it is new: each first round is told as that.
+const WARMING_UP: &str = "  (warming up)";
+
 fn main() {
     // `cargo bench` adds flags of its own.
     let events = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(2_000_000);
@@ -39,8 +42,7 @@ fn main() {
         "{:>10}  {:>9}  {:>8}  {:>8}  {:>8}  {:>14}  {:>8}",
         "events/s", "decisions", "p50 ms", "p99 ms", "max ms", "transaction ms", "flush ms"
     );
-    // A broker compiles its code while it is new: the first round is its warming up, and told as that.
-    for (rate, what) in [(15_000, "  (warming up)"), (5_000, ""), (15_000, "")] {
+    for (rate, what) in [(15_000, WARMING_UP), (5_000, ""), (15_000, "")] {
         latency(kafka, rate, what);
     }
 }
@@ -81,7 +83,7 @@ fn drained(kafka: &Kafka, events: u64) {
     producer.flush(Duration::from_secs(60)).expect("all arrive");
 
     println!("{:>12}  {:>12}  {:>12}  {:>6}", "raw drain/s", "tallyman/s", "CPU us/event", "ratio");
-    for _ in 0..3 {
+    for round in 0..4 {
         let raw = drain(&kafka, &kafka.topics.usage).expect("the topic is read");
         let dir = tempfile::tempdir().expect("a folder");
         let mut own = kafka.clone();
@@ -95,7 +97,8 @@ fn drained(kafka: &Kafka, events: u64) {
         let (took, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
         app.stop().expect("the instance drains");
         let (raw, own) = (raw.records as f64 / raw.elapsed.as_secs_f64(), events as f64 / took);
-        println!("{raw:>12.0}  {own:>12.0}  {:>12.2}  {:>6.3}", cpu * 1e6 / events as f64, own / raw);
+        let what = if round == 0 { WARMING_UP } else { "" };
+        println!("{raw:>12.0}  {own:>12.0}  {:>12.2}  {:>6.3}{what}", cpu * 1e6 / events as f64, own / raw);
     }
 }
 

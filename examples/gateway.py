@@ -79,8 +79,8 @@ class Table:
             if name in dimensions:
                 own, each = scopes.get((name, dimensions[name]), {}), scopes.get((name, ""), {})
                 yield from own.values()
-                # A budget for exactly this value overrides those for each.
-                if all(budget in each for budget in own):
+                # A budget for exactly this value overrides those for each; one that is over says so without an allowance.
+                if all(budget in each for budget in own if own[budget]["allowance"] is not None):
                     yield from (each[budget] for budget in each if budget not in own)
         yield from scopes.get((None, None), {}).values()
         yield from scopes.get(("", ""), {}).values()

@@ -17,6 +17,13 @@ pub(super) struct Slot {
     pub(super) action: Option<Action>,
 }
 
+impl Slot {
+    /// Whether it is of a limit in force: a scope that is over, and one that another budget overrides, has none.
+    pub(super) const fn has_limit(&self) -> bool {
+        self.remaining != i64::MAX
+    }
+}
+
 impl From<Read> for Slot {
     fn from(read: Read) -> Self {
         Self { held: Arc::new(read.held), remaining: read.remaining, action: read.action }

@@ -70,8 +70,8 @@ pub enum Applied {
 
 /// Offers what a dimension's `*` budgets say of a value with these decisions of its own.
 fn offer_each(told: &mut Told, own: &[Slot], (dimension, each): (Dimension, &[Slot]), org_hash: u128) {
-    // A budget for exactly this value overrides those for each.
-    if own.iter().any(|slot| of_budget(each, slot.held.budget()).is_none()) {
+    // A budget for exactly this value overrides those for each, as long as it is in force.
+    if own.iter().any(|slot| slot.has_limit() && of_budget(each, slot.held.budget()).is_none()) {
         return;
     }
     for (seat, slot) in each.iter().enumerate() {

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::domain::alert::{Alert, alert_of};
 use crate::domain::credits::CreditSum;
 use crate::domain::decide::{self, Facts, Granted, Limit, in_force};
-use crate::domain::decision::{Action, Cause, DecisionReason, Level, LimitDecision};
+use crate::domain::decision::{Action, Cause, Level, LimitDecision};
 use crate::domain::fold::OrgDelta;
 use crate::domain::forecast::Outlook;
 use crate::domain::id::OrgId;
@@ -24,15 +24,20 @@ use crate::domain::walk::{self, Walk};
 use budgets::Budgets;
 use guard::Watch;
 pub use hours::OrgHours;
+use recent::Recent;
 use turns::Turns;
 pub use turns::{Ending, Touched};
 
 mod budgets;
 mod guard;
 mod hours;
+mod recent;
 mod review;
 mod scopes;
 mod turns;
+
+/// Orgs read again after one flush: it bounds how long all others wait (Law 6).
+const RELOADS_PER_FLUSH_MAX: usize = 2_000;
 
 /// What the gateways know of a scope.
 #[derive(Clone, Debug)]
@@ -41,6 +46,19 @@ pub struct Published {
     pub level: Level,
     /// Its version.
     pub version: i64,
+    /// Whether usage caused its block, and not terms or time: what is beyond the limit then is overshoot.
+    by_usage: bool,
+}
+
+impl Published {
+    /// A decision as the gateways know it, after what they knew before.
+    pub(super) fn of(decision: &LimitDecision, before: Option<&Self>) -> Self {
+        let level = &decision.level;
+        let limit = |level: &Level| (level.action, level.allowance, level.extra);
+        let still = before.is_some_and(|before| before.by_usage && limit(&before.level) == limit(level));
+        let by_usage = level.action == Action::Block && (decision.cause.record.is_some() || still);
+        Self { level: level.clone(), version: decision.version, by_usage }
+    }
 }
 
 /// One org.
@@ -55,6 +73,9 @@ pub struct OrgState {
     published: Option<Published>,
     timer: Option<Timestamp>,
     queued: bool,
+    /// Whether it is queued for what a batch did.
+    caused: bool,
+    /// The last record since it was last decided that asks for a decision.
     cause: Cause,
     /// What usage has taken of its grants; `None` without grants.
     walk: Option<Box<Walk>>,
@@ -66,40 +87,6 @@ pub struct OrgState {
     watch: Option<Box<Watch>>,
     budgets: Option<Box<Budgets>>,
     budget_timer: Option<Timestamp>,
-}
-
-/// Credits of the latest hour with usage and of the hour before it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Recent {
-    hour: Hour,
-    this: i128,
-    before: i128,
-}
-
-impl Recent {
-    fn add(&mut self, hour: Hour, micros: i128) {
-        if hour == self.hour {
-            self.this += micros;
-        } else if hour.0 == self.hour.0 + 1 {
-            *self = Self { hour, this: micros, before: self.this };
-        } else if hour > self.hour {
-            *self = Self { hour, this: micros, before: 0 };
-        } else if hour.0 + 1 == self.hour.0 {
-            self.before += micros;
-        }
-    }
-
-    /// Micro-credits per second over the running hour and the one before it.
-    fn per_second(&self, now: Timestamp) -> i128 {
-        let hour = now.hour();
-        let seconds = 3600 + i128::from(now.micros_since(hour.start()) / 1_000_000);
-        let micros = match hour.0 - self.hour.0 {
-            0 => self.this + self.before,
-            1 => self.this,
-            _ => 0,
-        };
-        micros / seconds
-    }
 }
 
 /// A change to be published: the decision of an org or of a budget's scope, and the alert that goes with it.
@@ -138,6 +125,9 @@ pub struct Orgs {
     states: Vec<OrgState>,
     by_name: HashMap<OrgId, u32>,
     timers: BTreeSet<(Timestamp, u32)>,
+    /// Orgs that batches changed: they are decided with the position of the records that did (Law 3).
+    caused: Vec<u32>,
+    /// Orgs that time or terms may have changed.
     queue: Vec<u32>,
     stale: Vec<u32>,
     turns: Turns,
@@ -163,6 +153,7 @@ impl Orgs {
             published: None,
             timer: None,
             queued: false,
+            caused: false,
             cause: Cause::default(),
             walk: None,
             stale: false,
@@ -199,15 +190,26 @@ impl Orgs {
         }
     }
 
-    /// Puts an org in the queue of those to be decided, with the record that asks for it.
-    pub fn enqueue(&mut self, place: u32, cause: Option<Cause>) {
-        let state = &mut self.states[place as usize];
-        if let Some(cause) = cause {
-            state.cause = cause;
-        }
-        if !std::mem::replace(&mut state.queued, true) {
+    /// Puts an org in the queue of those that need not be decided at once.
+    pub fn enqueue(&mut self, place: u32) {
+        if !std::mem::replace(&mut self.states[place as usize].queued, true) {
             self.queue.push(place);
         }
+    }
+
+    /// Queues an org to be decided with the position of the record that asks for it (Law 3).
+    pub fn enqueue_caused(&mut self, place: u32, cause: Cause) {
+        let state = &mut self.states[place as usize];
+        state.cause = cause;
+        if !std::mem::replace(&mut state.caused, true) {
+            self.caused.push(place);
+        }
+    }
+
+    /// Whether a record has asked for a decision that is not made yet: a later one is its cause then.
+    #[must_use]
+    pub fn has_cause(&self, place: u32) -> bool {
+        self.states[place as usize].cause.record.is_some()
     }
 
     /// Whether an org would be decided otherwise now than it was published: the cheap test of the hot path.
@@ -231,7 +233,7 @@ impl Orgs {
             }
             self.timers.pop_first();
             self.states[place as usize].timer = None;
-            self.enqueue(place, Some(Cause::default()));
+            self.enqueue(place);
         }
     }
 
@@ -253,17 +255,25 @@ impl Orgs {
         !self.stale.is_empty() || !self.turns.stale.is_empty()
     }
 
-    /// Reads the sums of all waiting orgs again; only right after a flush, when the store holds all that was folded.
+    /// Reads the sums of waiting orgs again, of so many that no other waits long (Law 6); only right after a flush, when the
+    /// store holds all that was folded.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn reload<H: OrgHours>(&mut self, hours: &H, law: Law<'_>) -> Result<(), H::Error> {
-        let mut stale = std::mem::take(&mut self.stale);
+        let first =
+            |stale: &mut Vec<u32>| -> Vec<u32> { stale.drain(..stale.len().min(RELOADS_PER_FLUSH_MAX)).collect() };
+        let mut stale = first(&mut self.stale);
         for &place in &stale {
-            load(&mut self.states[place as usize], hours, law)?;
-            self.enqueue(place, None);
+            let state = &mut self.states[place as usize];
+            load(state, hours, law)?;
+            if state.cause.record.is_some() {
+                self.enqueue_caused(place, self.states[place as usize].cause.clone());
+            } else {
+                self.enqueue(place);
+            }
         }
-        stale.append(&mut self.turns.stale);
+        stale.append(&mut first(&mut self.turns.stale));
         stale.sort_unstable();
         stale.dedup();
         for place in stale {
@@ -272,19 +282,24 @@ impl Orgs {
         Ok(())
     }
 
-    /// Decides at most `count_max` queued orgs and gives those whose level differs from the published one. An org
-    /// whose period is over waits for the next flush first.
+    /// Decides the orgs that batches changed, and at most `count_max` of those that time or terms did; gives those whose
+    /// level differs from the published one. An org whose period is over waits for the next flush first.
     pub fn decide(&mut self, count_max: usize, law: Law<'_>) -> Vec<Change> {
         let mut changes = Vec::new();
         let rest = self.queue.len().saturating_sub(count_max);
-        for place in self.queue.split_off(rest) {
+        let (caused, queued) = (std::mem::take(&mut self.caused), self.queue.split_off(rest));
+        for place in caused.into_iter().chain(queued) {
             let state = &mut self.states[place as usize];
-            state.queued = false;
+            // No org is decided twice: what is proposed is not yet what was published.
+            if !(std::mem::take(&mut state.queued) | std::mem::take(&mut state.caused)) {
+                continue;
+            }
             state.advance(law);
             if !state.is_ready(law.now) {
                 self.wait_for_flush(place);
                 continue;
             }
+            let cause = std::mem::take(&mut state.cause);
             let judged = decide_for(state, self.guard, law);
             let previous = state.published.as_ref();
             set_timer(
@@ -296,12 +311,12 @@ impl Orgs {
             if previous.is_some_and(|published| published.level == judged.level) {
                 continue;
             }
-            let overshoot = previous.and_then(|previous| overshoot(&previous.level, &judged.level, state.peak));
+            let overshoot = previous.and_then(|previous| overshoot(previous, &judged.level, state.peak));
             let decision = LimitDecision {
                 scope: Scope::org(state.org.as_str()),
                 version: decide::next_version(previous.map(|previous| previous.version), law.now),
                 decided_at: law.now,
-                cause: Cause { policy_offset: judged.policy_offset, ..std::mem::take(&mut state.cause) },
+                cause: Cause { policy_offset: judged.policy_offset, ..cause },
                 level: judged.level,
                 figures: judged.figures,
             };
@@ -323,7 +338,7 @@ impl Orgs {
     /// Whether orgs wait to be decided.
     #[must_use]
     pub const fn has_queue(&self) -> bool {
-        !self.queue.is_empty() || self.has_turns()
+        !(self.caused.is_empty() && self.queue.is_empty()) || self.has_turns()
     }
 
     /// Takes a decision as published; only after its transaction is known to be committed (Law 3). Gives the number
@@ -344,7 +359,7 @@ impl Orgs {
         if let Some(watch) = &mut state.watch {
             watch.published();
         }
-        state.published = Some(Published { level: decision.level.clone(), version: decision.version });
+        state.published = Some(Published::of(decision, state.published.as_ref()));
         None
     }
 
@@ -400,12 +415,13 @@ impl OrgState {
 fn load<H: OrgHours>(state: &mut OrgState, hours: &H, law: Law<'_>) -> Result<(), H::Error> {
     let terms = law.terms.org(state.org.as_str());
     state.stale = false;
-    state.period = period_at(terms.map(|terms| &terms.policies), law.default, law.now);
-    state.used = CreditSum::ZERO;
+    let period = period_at(terms.map(|terms| &terms.policies), law.default, law.now);
     if let Some(watch) = &mut state.watch {
-        **watch = Watch::of(hours.rate(state.org.as_str())?);
+        watch.reload(hours.rate(state.org.as_str())?, period == state.period);
     }
-    state.recent = Recent { hour: law.now.hour(), this: 0, before: 0 };
+    state.period = period;
+    state.used = CreditSum::ZERO;
+    state.recent = Recent::at(law.now.hour());
     let from = state.period.start.min(Hour(law.now.hour().0 - 1));
     let OrgState { org, period, used, recent, .. } = state;
     hours.hours(org.as_str(), from, &mut |hour, credits| {
@@ -460,12 +476,10 @@ fn set_timer(timers: &mut BTreeSet<(Timestamp, u32)>, old: Option<Timestamp>, du
 }
 
 /// Credits folded beyond the limit when a block that usage caused ends (CONTRACT.md, Meaning: Overshoot).
-fn overshoot(before: &Level, now: &Level, peak: CreditSum) -> Option<CreditSum> {
-    use DecisionReason::{AllowanceSpent, BudgetSpent, Guard, OverageSpent};
-    let by_usage = matches!(before.reason, AllowanceSpent | OverageSpent | BudgetSpent | Guard);
-    if before.action != Action::Block || now.action != Action::Allow || !by_usage {
+fn overshoot(before: &Published, now: &Level, peak: CreditSum) -> Option<CreditSum> {
+    if !before.by_usage || now.action != Action::Allow {
         return None;
     }
-    let limit = before.allowance? + before.extra?;
+    let limit = before.level.allowance? + before.level.extra?;
     Some(CreditSum((peak - limit).0.max(0)))
 }

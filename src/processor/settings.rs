@@ -80,9 +80,8 @@ pub struct WorkerSettings {
 
 /// Time between two heartbeats (CONTRACT.md, LimitDecision).
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
-/// Orgs decided in one turn of the loop: it bounds the transactions of timers and terms (Law 6). The latest in the queue
-/// are decided first and a batch has at most half as many records, so what a batch causes is always published with its
-/// position (Law 3).
+/// Orgs and scopes that time or terms may have changed decided in one turn of the loop: it bounds their transactions (Law 6).
+/// What batches changed is decided with them, always all of it, so that it goes out with its position (Law 3).
 pub const DECISIONS_PER_TURN_MAX: usize = 20_000;
 /// The wait before a task asks again for what was unavailable.
 pub const UNAVAILABLE_WAIT: Duration = Duration::from_millis(500);

@@ -427,12 +427,12 @@ impl Task {
                 touched.push((delta.symbol, place));
             }
             for (symbol, place) in touched {
-                if self.orgs.changes(place, law) {
-                    let last = last_of.get(&symbol).map(|&last| batch.get(last));
-                    let headers = last_of.get(&symbol).map(|&last| batch.headers(last)).unwrap_or_default();
-                    let cause = last.map(|record| cause_of(&record, &headers, decoder));
-                    self.causes.extend(last.map(|record| record.timestamp));
-                    self.orgs.enqueue(place, cause);
+                let Some(&last) = last_of.get(&symbol) else { continue };
+                if self.orgs.changes(place, law) || self.orgs.has_cause(place) {
+                    let record = batch.get(last);
+                    self.causes.push(record.timestamp);
+                    let cause = cause_of(&record, &batch.headers(last), decoder);
+                    self.orgs.enqueue_caused(place, cause);
                 }
             }
             if !with_budgets.is_empty() {

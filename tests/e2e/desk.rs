@@ -200,10 +200,13 @@ impl Model {
 /// What these decisions say of a request: blocked first, then least remaining, then user before model before the org.
 fn verdict_of(held: &BTreeMap<String, LimitDecision>, asker: &Asker) -> Verdict {
     let all: Vec<&LimitDecision> = held.values().filter(|each| each.scope.org_id == asker.org).collect();
-    let of = |dimension: Dimension, value: Option<&str>| -> Vec<&str> {
-        let budgets = all.iter().filter_map(|each| each.scope.budget.as_ref());
-        let same = budgets.filter(|each| each.dimension == Some(dimension) && each.value.as_deref() == value);
-        same.map(|each| each.budget_id.as_str()).collect()
+    let id = |each: &LimitDecision| each.scope.budget.as_ref().map(|budget| budget.budget_id.clone());
+    let of = |dimension: Dimension, value: Option<&str>| -> Vec<&LimitDecision> {
+        let same = |each: &&&LimitDecision| {
+            let budget = each.scope.budget.as_ref();
+            budget.is_some_and(|budget| budget.dimension == Some(dimension) && budget.value.as_deref() == value)
+        };
+        all.iter().filter(same).copied().collect()
     };
     let matches = |each: &&&LimitDecision| {
         let Some(budget) = &each.scope.budget else { return true };
@@ -213,7 +216,10 @@ fn verdict_of(held: &BTreeMap<String, LimitDecision>, asker: &Asker) -> Verdict 
             return budget.value.as_deref() == Some(asked);
         }
         let (own, rest) = (of(dimension, Some(asked)), of(dimension, None));
-        !own.contains(&budget.budget_id.as_str()) && own.iter().all(|id| rest.contains(id))
+        let among = |all: &[&LimitDecision], one: &LimitDecision| all.iter().any(|other| id(other) == id(one));
+        // A budget that is over says so without an allowance.
+        let mut in_force = own.iter().filter(|own| own.level.allowance.is_some());
+        !among(&own, each) && in_force.all(|own| among(&rest, own))
     };
     let rank = |each: &&&LimitDecision| {
         let budget = each.scope.budget.as_ref();

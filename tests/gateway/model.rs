@@ -73,11 +73,13 @@ fn expected(model: &Model, org: &str, values: &[Option<&str>; 2], unknown: Actio
         if budget.value.is_some() {
             return is_own(held);
         }
-        // A `*` budget: unless the value has its own under it, or one that is for this value exactly.
+        // A `*` budget: unless the value has its own under it, or one in force that is for this value exactly.
         let stars: Vec<_> =
             of_org().filter(|other| same(&other.0, None)).map(|other| budget_of(&other.0)).collect();
         let own: Vec<_> = of_org().filter(|other| is_own(&other.0)).map(|other| budget_of(&other.0)).collect();
-        !own.contains(&budget_of(held)) && own.iter().all(|own| stars.contains(own))
+        let limited = of_org().filter(|other| is_own(&other.0) && other.2.is_some());
+        let mut limited = limited.map(|other| budget_of(&other.0));
+        !own.contains(&budget_of(held)) && limited.all(|own| stars.contains(&own))
     };
     let mut best: Option<((bool, i64, usize, u8, String), Option<String>)> = None;
     let mut offer = |action: Action, remaining: Option<i64>, scope: Option<&Scope>| {

@@ -109,6 +109,9 @@ fn a_budget_for_exactly_this_value_overrides_those_for_each() {
     let org = (Scope::org("acme"), "ALLOW", None);
     let mut bench = with(&[org, (each, "BLOCK", Some(0)), (exact.clone(), "ALLOW", Some(7))]);
     assert_eq!(told(&bench, &acme()), (Action::Allow, Some("acme|user|ada|only-ada".into())));
+    // It is over: nothing limits ada by it, and its tombstone comes a day later.
+    bench.put(&exact, &decision(&exact, "ALLOW", None, 2));
+    assert_eq!(told(&bench, &acme()), (Action::Block, Some("acme|user||each".into())));
     bench.remove(&exact);
     assert_eq!(told(&bench, &acme()), (Action::Block, Some("acme|user||each".into())));
 }

@@ -280,11 +280,10 @@ impl Budgets {
             self.over.remove(&(before.level.valid_until, number));
         }
         let was_blocked = state.is_blocked();
-        let level = decision.level.clone();
-        if budget::is_over(&level) {
-            self.over.insert((level.valid_until, number));
+        if budget::is_over(&decision.level) {
+            self.over.insert((decision.level.valid_until, number));
         }
-        state.published = Some(Box::new(Published { level, version: decision.version }));
+        state.published = Some(Box::new(Published::of(decision, state.published.as_deref())));
         match (was_blocked, state.is_blocked()) {
             (false, true) => {
                 state.peak = state.used;

@@ -23,9 +23,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches from what the store tells of the rate.
-    pub const fn of(ring: RateRing) -> Self {
-        Self { ring, line: None, used: CreditSum::ZERO, near: None }
+    /// Watches on from what the store tells of the rate. What a record came near to still is to be decided, unless that was
+    /// in another period.
+    pub fn reload(&mut self, ring: RateRing, same_period: bool) {
+        *self = Self { ring, near: self.near.filter(|_| same_period), ..Self::default() };
     }
 
     /// What the recent rate makes of the org at `now`.

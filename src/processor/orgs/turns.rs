@@ -131,7 +131,7 @@ impl Orgs {
         if let Some(number) = self.published(place, decision) {
             self.wait(place, [number]);
         } else {
-            self.enqueue(place, None);
+            self.enqueue(place);
         }
     }
 
@@ -296,8 +296,7 @@ impl Orgs {
         // Nobody uses the rest of a `*` budget.
         let is_used = state.dimension.is_none() || state.value.is_some();
         let overshoot = previous.filter(|_| is_used);
-        let overshoot =
-            overshoot.and_then(|previous| super::overshoot(&previous.level, &judged.level, state.peak));
+        let overshoot = overshoot.and_then(|previous| super::overshoot(previous, &judged.level, state.peak));
         let decision = LimitDecision {
             scope,
             version: decide::next_version(previous.map(|previous| previous.version), law.now),

@@ -43,7 +43,7 @@ impl Task {
             let page = snapshot.orgs(after.as_deref(), ORGS_PAGE)?;
             for org in &page {
                 let place = self.orgs.find(org, &self.store, law)?;
-                self.orgs.enqueue(place, None);
+                self.orgs.enqueue(place);
             }
             match page.into_iter().last() {
                 Some(last) => after = Some(last),
@@ -52,7 +52,7 @@ impl Task {
         }
         for org in self.terms.orgs().map(|org| org.as_str().to_owned()).collect::<Vec<_>>() {
             let place = self.orgs.find(&org, &self.store, law)?;
-            self.orgs.enqueue(place, None);
+            self.orgs.enqueue(place);
         }
         for level in std::mem::take(&mut self.recovered.levels) {
             let place = self.orgs.find(&level.scope.org_id, &self.store, law)?;
@@ -181,7 +181,7 @@ impl Task {
             let decision = change.decision;
             self.orgs.published(change.place, &decision);
             if change.again {
-                self.orgs.enqueue(change.place, None);
+                self.orgs.enqueue(change.place);
             }
             self.decided_at = self.decided_at.max(decision.decided_at);
             telemetry.decided(decision.level.action, decision.level.reason);

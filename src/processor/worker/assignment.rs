@@ -26,6 +26,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         match rebalance {
             Rebalance::Assigned(partitions) => {
                 telemetry.rebalanced(Moved::Assigned, &partitions);
+                self.publish_gathered();
                 let stores = self.open_stores(&partitions);
                 let accepted = self.recover(stores)?;
                 match self.source.accept(&with_halted(&partitions, &accepted)) {
@@ -68,8 +69,12 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// The revocation barrier: what is folded is published and persisted before another member may speak. What
     /// cannot be published is not persisted either: the successor replays it.
     pub(super) fn hand_over(&mut self, partitions: &[i32]) {
-        if !self.broken && self.publish(|_| true, false) {
-            self.persist(|_| true, Task::persist);
+        if !self.broken {
+            // What is folded may still gather: its decisions go out with its position (Law 3).
+            self.decide();
+            if self.publish(|_| true, false) {
+                self.persist(|_| true, Task::persist);
+            }
         }
         for partition in partitions {
             self.drop_task(*partition);

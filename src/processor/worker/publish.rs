@@ -15,9 +15,9 @@ use super::{Slot, Worker};
 const FLUSH_SHARE: u32 = 20;
 /// ... unless it would come later than after so many times the shortest interval.
 const FLUSH_LATEST: u32 = 25;
-/// Records folded since the last transaction from which on nothing gathers any longer: with a batch more they are still no
-/// more than a turn decides (`DECISIONS_PER_TURN_MAX`).
-const GATHERED_MAX: usize = DECISIONS_PER_TURN_MAX / 4;
+/// Records since the last decisions from which on nothing gathers any longer: a transaction is bounded by what they and one
+/// more batch cause (Law 6).
+const GATHERED_MAX: usize = 5_000;
 
 impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// How long what waits gathers before it is published, zero when it is due. A transaction begins no sooner after the
@@ -31,15 +31,28 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         took.min(self.settings.gather_max).saturating_sub(ended.elapsed())
     }
 
+    /// Publishes at once what gathers: what comes next may take long.
+    pub(super) fn publish_gathered(&mut self) {
+        if !self.broken {
+            self.decide();
+            self.publish(|_| false, false);
+        }
+    }
+
+    /// Decides what batches changed, and some of what time and terms did.
+    pub(super) fn decide(&mut self) {
+        self.gathered = 0;
+        for task in self.speaking() {
+            task.decide(DECISIONS_PER_TURN_MAX);
+        }
+    }
+
     pub(super) fn publish_and_persist(&mut self) {
         self.look_at_flushes();
         if !self.gathers_for().is_zero() {
             return;
         }
-        self.gathered = 0;
-        for task in self.speaking() {
-            task.decide(DECISIONS_PER_TURN_MAX);
-        }
+        self.decide();
         let due = self.flush_due();
         let heartbeat = self.heartbeat_at.is_none_or(|at| at.elapsed() >= HEARTBEAT_INTERVAL);
         let is_due = |partition| due == Some(partition);
@@ -59,22 +72,23 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         }
     }
 
-    /// The task whose flush is due, if any: one a turn, for a flush keeps the decisions of all others waiting.
+    /// The task whose flush is due, if any: one a turn, for a flush keeps the decisions of all others waiting. The one that
+    /// waited longest goes first, so that none that wants one turn after turn keeps the others from theirs.
     fn flush_due(&self) -> Option<i32> {
-        let rows: usize = self.tasks().map(Task::dirty_len).sum();
         let shortest = self.settings.flush_interval;
         let interval = |task: &Task| (task.flush_took() * FLUSH_SHARE).clamp(shortest, shortest * FLUSH_LATEST);
-        // A timer can make orgs wait for a flush when nothing was folded since the last one.
-        let wanted = self.tasks().find(|task| task.wants_flush());
-        let ahead = self.tasks().filter(|task| task.is_ahead_of_store());
-        let full = rows >= self.settings.flush_rows_max;
-        let due = if full {
-            ahead.max_by_key(|task| task.dirty_len())
+        let rows: usize = self.tasks().map(Task::dirty_len).sum();
+        let due = if rows >= self.settings.flush_rows_max {
+            self.tasks().filter(|task| task.is_ahead_of_store()).max_by_key(|task| task.dirty_len())
         } else {
-            ahead.max_by_key(|task| task.unflushed_for())
+            let is_late = |task: &Task| {
+                task.is_ahead_of_store() && !task.is_flushing() && task.unflushed_for() >= interval(task)
+            };
+            // A timer can make orgs wait for a flush when nothing was folded since the last one.
+            let due = self.tasks().filter(|task| task.wants_flush() || is_late(task));
+            due.max_by_key(|task| task.unflushed_for())
         };
-        let due = due.filter(|task| full || (task.unflushed_for() >= interval(task) && !task.is_flushing()));
-        wanted.or(due).map(Task::partition)
+        due.map(Task::partition)
     }
 
     /// Publishes all proposals in one transaction with the positions they follow from (Law 3); also those of
