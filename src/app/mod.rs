@@ -320,7 +320,7 @@ fn worker_settings(
         group_id: settings.kafka.group_id.clone(),
         adopt_from: wiring.adopt_from,
         poll_wait: POLL_WAIT,
-        gather_max: GATHER_MAX,
+        gather: Duration::ZERO..=GATHER_MAX,
         flush_interval: FLUSH_INTERVAL,
         flush_rows_max: FLUSH_ROWS_MAX,
     }

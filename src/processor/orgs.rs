@@ -61,6 +61,16 @@ impl Published {
     }
 }
 
+/// In which queue an org waits to be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queued {
+    No,
+    /// Time or terms may have changed it.
+    Later,
+    /// A batch did; it may stand in the other queue, too.
+    Caused,
+}
+
 /// One org.
 #[derive(Debug)]
 pub struct OrgState {
@@ -72,9 +82,7 @@ pub struct OrgState {
     recent: Recent,
     published: Option<Published>,
     timer: Option<Timestamp>,
-    queued: bool,
-    /// Whether it is queued for what a batch did.
-    caused: bool,
+    queued: Queued,
     /// The last record since it was last decided that asks for a decision.
     cause: Cause,
     /// What usage has taken of its grants; `None` without grants.
@@ -152,8 +160,7 @@ impl Orgs {
             recent: Recent::default(),
             published: None,
             timer: None,
-            queued: false,
-            caused: false,
+            queued: Queued::No,
             cause: Cause::default(),
             walk: None,
             stale: false,
@@ -192,7 +199,9 @@ impl Orgs {
 
     /// Puts an org in the queue of those that need not be decided at once.
     pub fn enqueue(&mut self, place: u32) {
-        if !std::mem::replace(&mut self.states[place as usize].queued, true) {
+        let queued = &mut self.states[place as usize].queued;
+        if *queued == Queued::No {
+            *queued = Queued::Later;
             self.queue.push(place);
         }
     }
@@ -201,7 +210,7 @@ impl Orgs {
     pub fn enqueue_caused(&mut self, place: u32, cause: Cause) {
         let state = &mut self.states[place as usize];
         state.cause = cause;
-        if !std::mem::replace(&mut state.caused, true) {
+        if std::mem::replace(&mut state.queued, Queued::Caused) != Queued::Caused {
             self.caused.push(place);
         }
     }
@@ -291,7 +300,7 @@ impl Orgs {
         for place in caused.into_iter().chain(queued) {
             let state = &mut self.states[place as usize];
             // No org is decided twice: what is proposed is not yet what was published.
-            if !(std::mem::take(&mut state.queued) | std::mem::take(&mut state.caused)) {
+            if std::mem::replace(&mut state.queued, Queued::No) == Queued::No {
                 continue;
             }
             state.advance(law);

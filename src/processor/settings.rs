@@ -1,6 +1,7 @@
 //! What a worker and its tasks are told at their start.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,8 +71,8 @@ pub struct WorkerSettings {
     pub adopt_from: Option<AdoptFrom>,
     /// The longest wait for records in one turn of the loop.
     pub poll_wait: Duration,
-    /// The longest time that what waits gathers after a transaction before the next one begins.
-    pub gather_max: Duration,
+    /// How long what waits gathers after a transaction before the next one begins: as long as that one took, within this.
+    pub gather: RangeInclusive<Duration>,
     /// The shortest time between two flushes.
     pub flush_interval: Duration,
     /// Rows at which a flush is due at once.

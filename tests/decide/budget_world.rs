@@ -174,7 +174,7 @@ impl World {
         let mut orgs = Orgs::default();
         let law = self.law();
         let Ok(place) = orgs.find(ORG, &self.hours, law);
-        orgs.enqueue(place, None);
+        orgs.enqueue(place);
         for decision in self.control.values() {
             orgs.restore(place, decision);
         }
@@ -225,7 +225,7 @@ impl World {
             (0..).zip(self.fold.spends()).for_each(|(number, spend)| self.orgs.spend(place, &spend, number));
         }
         if self.orgs.changes(place, law) {
-            self.orgs.enqueue(place, None);
+            self.orgs.enqueue(place);
         }
         for touched in self.orgs.take_touched() {
             let cause = Cause { record: Some((0, i64::from(touched.record))), ..Cause::default() };

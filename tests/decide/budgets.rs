@@ -310,6 +310,20 @@ fn a_value_that_is_not_used_for_a_whole_period_ends_and_comes_back_when_it_is() 
 }
 
 #[test]
+fn a_value_whose_scope_is_over_is_bound_again_when_its_budget_blocks_all() {
+    let mut world = with([budget("each", Some("*"), "10")]);
+    let key = "acme|user|ann|each";
+    world.user_spends("ann", "1");
+    world.wait(at("2026-11-21T00:00:00Z"));
+    world.wait(at("2026-11-22T00:00:00Z"));
+    assert_eq!(decision(&world, key).level.allowance, None, "over");
+    let closed = Budget { effective_at: world.now, ..budget("each", Some("*"), "0") };
+    world.put(TermsRecord::Budget(closed));
+    assert_eq!(decision(&world, "acme|user||each").level.action, Action::Block);
+    assert_eq!(decision(&world, key).level.action, Action::Block, "what is left of her scope hides no block");
+}
+
+#[test]
 fn a_value_goes_on_in_the_new_period_also_when_nobody_decided_at_its_turn() {
     let mut world = with([budget("each", Some("*"), "10")]);
     world.user_spends("ann", "4");

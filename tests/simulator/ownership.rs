@@ -3,13 +3,16 @@
 use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
+use serde_json::json;
+use tallyman::domain::decision::Action;
 use tallyman::processor::ports::{CommitOffset, Output, OutputTopic, PortError, Rebalance, Sink, TransactError};
-use tallyman::processor::twin::{Fault, TwinSink, TwinSource};
+use tallyman::processor::twin::{Fault, POLICIES, TwinSink, TwinSource, USAGE};
 
-use crate::judge::{check_levels, heartbeats};
-use crate::scenario::{PHASES, free, hard};
-use crate::support::{GROUP, Member, Options, PARTITIONS, START, World, scratch};
+use crate::judge::{check_levels, decisions, heartbeats};
+use crate::scenario::{PHASES, buyer, free, grant, hard, home, policy, usage};
+use crate::support::{GROUP, HOUR, Member, Options, PARTITIONS, START, World, scratch};
 
 /// Records of all output topics.
 fn published(world: &World) -> usize {
@@ -198,6 +201,48 @@ fn what_is_taken_away_while_a_transaction_failed_is_let_go_before_the_rest_is_re
     assert_eq!(member.health.tasks().iter().map(|(partition, _)| *partition).collect::<Vec<_>>(), [1]);
     assert_eq!(world.log.committed(1).unwrap().offset, world.log.end(OutputTopic::Usage, 1));
     check_levels(&world, 1);
+}
+
+#[test]
+fn what_still_gathers_is_decided_and_goes_out_with_its_position_when_it_is_let_go() {
+    let options = Options { gather: Duration::from_hours(1), ..Options::default() };
+    let (dir, world) = (scratch(), World::new(options));
+    world.put(POLICIES, &policy(&hard(), "10"));
+    let mut member = world.member("a", dir.path());
+    member.settle().unwrap();
+    let of_org = || decisions(&world, home(&hard())).into_iter().filter(|(key, _)| *key == hard());
+    world.spend("much", &hard(), "11");
+    member.settle().unwrap();
+    let before: Vec<_> = of_org().map(|(_, decision)| decision.level.action).collect();
+    assert!(!before.contains(&Action::Block), "it gathers: {before:?}");
+
+    member.release(&(0..PARTITIONS).collect::<Vec<_>>()).unwrap();
+    let (_, last) = of_org().next_back().unwrap();
+    assert_eq!((last.level.action, last.cause.event_id.as_deref()), (Action::Block, Some("much")));
+    check_levels(&world, home(&hard()));
+}
+
+#[test]
+fn a_record_that_changed_nothing_is_not_the_cause_of_what_terms_do_later() {
+    let (dir, world) = (scratch(), World::new(Options::default()));
+    let org = buyer();
+    world.put(POLICIES, &policy(&org, "100"));
+    // Its start cuts the period in two segments: usage before it makes the org wait for a flush.
+    world.put(POLICIES, &grant("pack", "2", &json!({"effective_at": START.plus_micros(-HOUR).micros()})));
+    let mut member = world.member("a", dir.path());
+    member.settle().unwrap();
+    world.put(USAGE, &usage("late", &org, "5", START.plus_micros(-3 * HOUR)));
+    member.settle().unwrap();
+    for number in 0..3 {
+        world.spend(&format!("r{number}"), &org, "1");
+        member.settle().unwrap();
+    }
+    world.put(POLICIES, &policy(&org, "1"));
+    member.settle().unwrap();
+    let (_, last) = decisions(&world, home(&org)).into_iter().rfind(|(key, _)| *key == org).unwrap();
+    assert_eq!(last.level.action, Action::Block);
+    assert_eq!((last.cause.record, last.cause.event_id), (None, None));
+    assert!(last.cause.policy_offset.is_some());
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub struct Options {
     pub encoding: OutputEncoding,
     /// How far ahead limits are guarded.
     pub guard: Option<Duration>,
+    /// How long what waits gathers after a transaction.
+    pub gather: Duration,
 }
 
 impl Default for Options {
@@ -62,6 +64,7 @@ impl Default for Options {
             registry: None,
             encoding: OutputEncoding::Json,
             guard: None,
+            gather: Duration::ZERO,
         }
     }
 }
@@ -137,7 +140,7 @@ impl World {
             poll_wait: Duration::ZERO,
             // Only rows and orders make a flush due, never the machine's clock.
             flush_interval: Duration::from_hours(1),
-            gather_max: Duration::ZERO,
+            gather: self.options.gather..=self.options.gather,
             flush_rows_max: self.options.flush_rows,
         }
     }

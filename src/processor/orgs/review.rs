@@ -209,7 +209,7 @@ impl Budgets {
             scope.seen_before = sums[place] == Sums::Turned && scope.seen;
             scope.seen = false;
             if is_read[place] {
-                scope.recent = Recent { hour, this: 0, before: 0 };
+                scope.recent = Recent::at(hour);
             }
             let is_each = self.list[place].in_force.as_ref().is_some_and(InForce::is_each);
             if is_each && scope.value.is_some() && scope.published.is_none() {

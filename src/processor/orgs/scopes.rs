@@ -52,7 +52,7 @@ impl ScopeState {
             value: value.map(Into::into),
             used: CreditSum::ZERO,
             peak: CreditSum::ZERO,
-            recent: Recent { hour, this: 0, before: 0 },
+            recent: Recent::at(hour),
             steady: Steady::NEVER,
             seen: false,
             seen_before: false,

@@ -28,7 +28,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         if self.gathered >= GATHERED_MAX {
             return Duration::ZERO;
         }
-        took.min(self.settings.gather_max).saturating_sub(ended.elapsed())
+        let gather = &self.settings.gather;
+        took.clamp(*gather.start(), *gather.end()).saturating_sub(ended.elapsed())
     }
 
     /// Publishes at once what gathers: what comes next may take long.
