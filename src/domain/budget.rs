@@ -9,7 +9,7 @@ use super::credits::CreditSum;
 use super::decide::{Judgement, remaining};
 use super::decision::{Action, DecisionReason, Figures, Level};
 use super::dimension::Dimension;
-use super::forecast::Outlook;
+use super::forecast::{self, Outlook};
 use super::percent::level_reached;
 use super::period::Period;
 use super::scope::{BudgetScope, Scope};
@@ -21,6 +21,10 @@ use super::time::Timestamp;
 pub const TOMBSTONE_AFTER: i64 = 24 * 3_600_000_000;
 /// The `value` of a budget that binds each value separately.
 pub const EACH: &str = "*";
+
+/// A scope's forecast is looked at each time another of so many parts of its limit is used. Nothing is foretold before the
+/// first: a few requests in an hour are no rate, and every new value would be told of.
+const FORECAST_PARTS: i128 = 20;
 
 /// What a budget binds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,6 +205,27 @@ impl Use<'_> {
         }
         steady
     }
+
+    /// Likewise, up to the next use at which its forecast is looked at.
+    #[must_use]
+    pub fn watched(&self) -> Steady {
+        let (_, budget) = self.budget;
+        let limit = i128::from(budget.limit.micros());
+        let part = (limit / FORECAST_PARTS).max(1);
+        let mut steady = self.steady();
+        if self.used.micros() < limit {
+            let next = (self.used.micros().div_euclid(part) + 1) * part;
+            steady.below = steady.below.min(CreditSum(next));
+        }
+        steady
+    }
+}
+
+/// What the recent rate makes of a scope's limit at `now`.
+#[must_use]
+pub fn outlook(level: &Level, figures: &Figures, now: Timestamp) -> Outlook {
+    let begun = |limit: CreditSum| figures.used.micros() * FORECAST_PARTS >= limit.micros();
+    if level.allowance.is_some_and(begun) { forecast::outlook(level, figures, now) } else { Outlook::Lasts }
 }
 
 /// A range of uses, from the first and below the second.

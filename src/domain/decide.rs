@@ -178,7 +178,7 @@ pub fn judge(facts: &Facts<'_>) -> Judgement {
         period_start,
         period_end: facts.period.ends_at(),
         valid_until: valid_until(facts),
-        forecast_alerted_on: sent.and_then(|sent| sent.forecast_alerted_on),
+        forecast_alerted_on: None,
         purchases_requested: purchase
             .map_or(sent.map_or(0, |sent| sent.purchases_requested), |asked| asked.ordinal),
     };
@@ -188,7 +188,8 @@ pub fn judge(facts: &Facts<'_>) -> Judgement {
         micros_per_second: facts.micros_per_second,
     };
     let outlook = forecast::outlook(&level, &figures, facts.now);
-    level.forecast_alerted_on = forecast::alerted_on((&level, outlook), sent, facts.forecast_cleared, facts.now);
+    level.forecast_alerted_on =
+        forecast::alerted_on((&level, outlook), facts.previous, facts.forecast_cleared, facts.now);
     Judgement { level, figures, policy_offset, purchase, outlook }
 }
 

@@ -1,6 +1,6 @@
-//! The forecast alert: at its recent rate an org spends its allowance before the period ends (CONTRACT.md, Alert). It has a
+//! The forecast alert: at its recent rate a scope spends its allowance before the period ends (CONTRACT.md, Alert). It has a
 //! hysteresis, so that a rate about the line does not alert day after day, and goes out at most once a day. Pure; the
-//! rate is measured by whoever asks `decide`.
+//! rate is measured by whoever asks `decide` or `budget`.
 
 use super::credits::CreditSum;
 use super::decision::{Action, Figures, Level};
@@ -39,20 +39,37 @@ pub fn outlook(level: &Level, figures: &Figures, now: Timestamp) -> Outlook {
     }
 }
 
-/// The UTC day of the period's last forecast alert, as a new level is to carry it: today when one is to be sent. `sent`
-/// is what was published of the same period; `cleared` tells that the allowance would have lasted since then.
+/// The UTC day of the period's last forecast alert, as a new level is to carry it: today when one is to be sent. `previous`
+/// is what was last published; `cleared` tells that the allowance would have lasted since that alert.
 ///
-/// An alert waits for a decision that calls for no other one, since each published change has at most one.
+/// An alert waits for a decision that calls for no other one, since each published change has at most one. A new period
+/// forgets the last one's alert, unless it is of today: there is at most one a day.
 #[must_use]
 pub fn alerted_on(
     (level, outlook): (&Level, Outlook),
-    sent: Option<&Level>,
+    previous: Option<&Level>,
     cleared: bool,
     now: Timestamp,
 ) -> Option<i32> {
-    let sent = sent?;
+    let previous = previous?;
     let today = now.hour().day().0;
-    let quiet = sent.action == level.action && sent.level == level.level;
-    let due = sent.forecast_alerted_on.is_none_or(|day| cleared && day < today);
-    if outlook == Outlook::Depletes && quiet && due { Some(today) } else { sent.forecast_alerted_on }
+    if !is_same_period(previous, level) {
+        return previous.forecast_alerted_on.filter(|day| *day >= today);
+    }
+    let quiet = previous.action == level.action && previous.level == level.level;
+    let due = previous.forecast_alerted_on.is_none_or(|day| cleared && day < today);
+    if outlook == Outlook::Depletes && quiet && due { Some(today) } else { previous.forecast_alerted_on }
+}
+
+/// What becomes of `cleared` (see [`alerted_on`]) when `level` is published after `previous`: an alert ends it, and a new
+/// period owes nothing to the last one's. Of what is restored nothing is known.
+#[must_use]
+pub fn stays_cleared(cleared: bool, previous: Option<&Level>, level: &Level) -> bool {
+    previous.is_some_and(|previous| {
+        !is_same_period(previous, level) || cleared && previous.forecast_alerted_on == level.forecast_alerted_on
+    })
+}
+
+fn is_same_period(one: &Level, other: &Level) -> bool {
+    (one.period_start, one.period_end) == (other.period_start, other.period_end)
 }

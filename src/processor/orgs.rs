@@ -12,7 +12,7 @@ use crate::domain::credits::CreditSum;
 use crate::domain::decide::{self, Facts, Granted, Limit, in_force};
 use crate::domain::decision::{Action, Cause, Level, LimitDecision};
 use crate::domain::fold::OrgDelta;
-use crate::domain::forecast::Outlook;
+use crate::domain::forecast::{Outlook, stays_cleared};
 use crate::domain::id::OrgId;
 use crate::domain::period::{Period, period_at};
 use crate::domain::purchase::{PurchaseRequested, is_pending, purchase_id};
@@ -110,7 +110,7 @@ pub struct Change {
     pub purchase: Option<PurchaseRequested>,
     /// Credits folded beyond the limit while it was blocked, when a block caused by usage ends.
     pub overshoot: Option<CreditSum>,
-    /// Whether a forecast alert waits behind this change: the org is to be decided again.
+    /// Whether a forecast alert waits behind this change: the scope is to be decided again.
     pub again: bool,
 }
 
@@ -361,10 +361,8 @@ impl Orgs {
         if decision.level.action == Action::Block && !state.published.as_ref().is_some_and(blocked) {
             state.peak = state.used;
         }
-        let alerted = |published: &Published| published.level.forecast_alerted_on;
-        if decision.level.forecast_alerted_on != state.published.as_ref().and_then(alerted) {
-            state.forecast_cleared = false;
-        }
+        let previous = state.published.as_ref().map(|published| &published.level);
+        state.forecast_cleared = stays_cleared(state.forecast_cleared, previous, &decision.level);
         if let Some(watch) = &mut state.watch {
             watch.published();
         }

@@ -1,14 +1,14 @@
 //! One org's budgets as a task meets them, without a store or a log: events, terms and time go in, what would be
 //! published comes out and is taken as published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::ops::Range;
 
-use tallyman::domain::alert::Alert;
+use tallyman::domain::alert::{Alert, AlertKind};
 use tallyman::domain::content::Content;
 use tallyman::domain::credits::{CreditSum, Credits, parse_decimal};
-use tallyman::domain::decision::{Cause, LimitDecision};
+use tallyman::domain::decision::{Action, Cause, LimitDecision};
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::event::{Dims, Event, UsageAdjusted};
 use tallyman::domain::fold::{ContentKey, Fold, RowKey, Rows};
@@ -135,6 +135,8 @@ pub struct World {
     pub said: Vec<Option<Alert>>,
     /// The most that was published in one turn.
     pub largest_turn: usize,
+    /// Scopes and UTC days of forecast alerts.
+    foretold: BTreeSet<(String, i32)>,
 }
 
 impl World {
@@ -150,6 +152,7 @@ impl World {
             control: BTreeMap::new(),
             said: Vec::new(),
             largest_turn: 0,
+            foretold: BTreeSet::new(),
         };
         world.restart();
         world
@@ -242,6 +245,15 @@ impl World {
         self.spend(&[Spent { at: self.now, micros, user: Some(user), model: None }]);
     }
 
+    /// A forecast is told at most once a day of a scope, with a decision that says so, and of nothing spent.
+    fn check_forecast(&mut self, alert: Option<&Alert>, decision: &LimitDecision) {
+        let Some(alert) = alert.filter(|alert| alert.kind == AlertKind::DepletionForecast) else { return };
+        let (key, day) = (decision.scope.key(), alert.at.hour().day().0);
+        assert_eq!((decision.level.action, decision.level.forecast_alerted_on), (Action::Allow, Some(day)), "{key}");
+        assert!(decision.figures.remaining > Some(CreditSum::ZERO), "{key}: {alert:?}");
+        assert!(self.foretold.insert((key, day)), "twice a day: {alert:?}");
+    }
+
     /// Publishes and flushes until there is nothing more to say.
     fn settle(&mut self) {
         for _ in 0..1000 {
@@ -258,7 +270,11 @@ impl World {
                     assert_ne!(before.level, change.decision.level, "{key}: a level was published twice");
                     assert!(before.version < change.decision.version, "{key}: versions do not increase");
                 }
-                self.orgs.published(change.place, &change.decision);
+                let scope = self.orgs.published(change.place, &change.decision);
+                if change.again {
+                    self.orgs.decide_again(change.place, scope);
+                }
+                self.check_forecast(change.alert.as_ref(), &change.decision);
                 self.said.push(change.alert);
             }
             for ending in endings {

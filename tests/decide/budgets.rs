@@ -393,3 +393,83 @@ fn a_clock_that_stands_still_or_goes_back_decides_nothing_twice() {
     world.restart();
     assert!(world.news().is_empty());
 }
+
+/// The UTC day on which a forecast alert of a scope last went out, as its decision says.
+fn foretold_on(world: &World, key: &str) -> Option<i32> {
+    decision(world, key).level.forecast_alerted_on
+}
+
+#[test]
+fn a_forecast_alert_comes_when_the_recent_rate_spends_a_budget_before_its_period_ends_at_most_one_a_day() {
+    let key = "acme|user|ann|each";
+    let foretold = |level| vec![(key.to_owned(), AlertKind::DepletionForecast, level, level)];
+    let weekly = Budget { period: BudgetPeriod::Week, ..budget("each", Some("*"), "100") };
+    let mut world = with([weekly]);
+    world.user_spends("ann", "4.9");
+    assert_eq!(alerts(&mut world), [], "a few requests are no rate yet");
+    world.user_spends("ann", "0.1");
+    assert_eq!(alerts(&mut world), foretold(0), "5 credits an hour for 60 hours, and 95 are left");
+    assert_eq!(foretold_on(&world, key), Some(world.now.hour().day().0));
+    world.user_spends("ann", "10");
+    world.restart();
+    world.user_spends("ann", "10");
+    assert_eq!(alerts(&mut world), [], "at most one a day, also after a restart");
+    world.wait(at("2026-11-21T12:00:00Z"));
+    world.user_spends("ann", "10");
+    assert_eq!(alerts(&mut world), [], "not again before it would have lasted");
+    world.wait(at("2026-11-21T15:00:00Z"));
+    world.user_spends("ann", "0.1");
+    world.user_spends("ann", "10");
+    assert_eq!(alerts(&mut world), foretold(0), "another day, and the rate had fallen meanwhile");
+    world.wait(at("2026-11-23T10:00:00Z"));
+    assert_eq!(foretold_on(&world, key), None, "a new period begins anew");
+    world.user_spends("ann", "6");
+    assert_eq!(alerts(&mut world), foretold(0));
+}
+
+#[test]
+fn a_forecast_waits_behind_the_threshold_that_the_same_usage_reached() {
+    let mut world = with([budget("day", Some("ann"), "100")]);
+    world.user_spends("ann", "80");
+    let key = "acme|user|ann|day".to_owned();
+    let expected = [(key.clone(), AlertKind::Threshold, 0, 75), (key, AlertKind::DepletionForecast, 75, 75)];
+    assert_eq!(alerts(&mut world), expected);
+}
+
+#[test]
+fn nothing_is_foretold_of_a_budget_that_lasts_is_spent_or_may_not_be_used() {
+    let mut world = with([
+        budget("lasts", Some("ann"), "1000"),
+        budget("spent", Some("ann"), "10"),
+        budget("closed", Some("ann"), "0"),
+        Budget { action: BudgetAction::Warn, ..budget("warn", Some("ann"), "9") },
+        budget("each", Some("*"), "1"),
+    ]);
+    world.news();
+    world.user_spends("ann", "60");
+    world.user_spends("ann", "10");
+    assert!(alerts(&mut world).iter().all(|(_, kind, ..)| *kind != AlertKind::DepletionForecast));
+    // A threshold of a spent budget may come; a forecast may not.
+    world.wait(at("2026-11-20T14:00:00Z"));
+    world.user_spends("ann", "10");
+    assert_eq!(alerts(&mut world), []);
+}
+
+#[test]
+fn a_period_that_ends_within_a_day_foretells_no_second_time_on_that_day() {
+    let mut world = World::new("2026-11-21T03:00:00Z");
+    let policy = anchored(1, "America/New_York", at("2020-01-01T00:00:00Z"));
+    world.put(TermsRecord::OrgPolicy(OrgPolicy { org_id: ORG.into(), unlimited: true, ..policy }));
+    world.put(TermsRecord::Budget(budget("day", Some("ann"), "20")));
+    world.news();
+    let key = "acme|user|ann|day";
+    let foretold = [(key.to_owned(), AlertKind::DepletionForecast, 0, 0)];
+    world.user_spends("ann", "10");
+    assert_eq!(alerts(&mut world), foretold);
+    world.wait(at("2026-11-21T05:00:00Z"));
+    world.user_spends("ann", "10");
+    assert_eq!(alerts(&mut world), [], "another day of New York, the same of UTC");
+    world.wait(at("2026-11-22T01:00:00Z"));
+    world.user_spends("ann", "3");
+    assert_eq!(alerts(&mut world), foretold);
+}

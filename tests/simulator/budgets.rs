@@ -11,7 +11,7 @@ use tallyman::processor::ports::OutputTopic;
 use tallyman::processor::twin::{Fault, POLICIES, USAGE};
 
 use crate::crashes::{Stores, crash_everywhere, fail_every_transaction, run_phases};
-use crate::judge::{Outcome, decisions, said};
+use crate::judge::{Outcome, alerts, decisions, foretold_on, said};
 use crate::scenario::{Phase, hard, home, policy, soft, usage, with};
 use crate::support::{DAY, HOUR, Member, Options, START, World, scratch};
 
@@ -113,7 +113,16 @@ fn last_terms(world: &World) {
 }
 
 fn run(options: &Options, fault: Option<(u64, Fault)>, stores: Stores) -> (World, Outcome) {
-    let (world, mut outcome) = run_phases(PHASES, options, fault, stores);
+    run_of(PHASES, options, fault, stores)
+}
+
+fn run_of(
+    phases: &[Phase],
+    options: &Options,
+    fault: Option<(u64, Fault)>,
+    stores: Stores,
+) -> (World, Outcome) {
+    let (world, mut outcome) = run_phases(phases, options, fault, stores);
     // What a decision says of usage is as of its instant, which batches and crashes may move.
     outcome.last.values_mut().for_each(|(used, _)| *used = CreditSum::ZERO);
     (world, outcome)
@@ -180,6 +189,70 @@ fn a_rebuild_says_nothing_of_budgets_again() {
         member.settle().unwrap();
         assert_eq!(outputs(), before, "after phase {phase}");
     }
+}
+
+/// Users whose rate spends their week's budget, day after day; quiet hours lie between.
+const FORECASTS: &[Phase] = &[
+    |world, _| {
+        for org in [hard(), soft()] {
+            world.put(POLICIES, &with(policy(&org, "0"), &json!({"unlimited": true})));
+            let each = json!({"dimension": "user", "value": "*", "limit": "100", "period": "week"});
+            world.put(POLICIES, &budget(&org, "each", &each));
+        }
+    },
+    |world, _| busy(world, HOUR),
+    |world, _| busy(world, 2 * HOUR),
+    |world, _| quiet(world, 8 * HOUR),
+    |world, _| quiet(world, 20 * HOUR),
+    |world, _| busy(world, 21 * HOUR),
+    |world, _| busy(world, 22 * HOUR),
+];
+
+fn busy(world: &World, after: i64) {
+    world.set_now(START.plus_micros(after));
+    for number in 0..8 {
+        for (org, user) in [(hard(), "ann"), (hard(), "bob"), (soft(), "cat")] {
+            spend(world, &format!("{after}-{user}-{number}"), &org, user, "m1", "2.5", world.now());
+        }
+    }
+}
+
+fn quiet(world: &World, after: i64) {
+    world.set_now(START.plus_micros(after));
+    for (org, user) in [(hard(), "ann"), (hard(), "bob"), (soft(), "cat")] {
+        spend(world, &format!("{after}-{user}"), &org, user, "m1", "0.01", world.now());
+    }
+}
+
+/// Each forecast alert of a run: its scope and UTC day.
+fn forecasts(world: &World) -> Vec<(String, String)> {
+    let all = (0..2).flat_map(|partition| alerts(world, partition));
+    let scope = |alert: &Value| alert["alert_id"].as_str().unwrap().rsplitn(3, '|').last().unwrap().to_owned();
+    let mut found: Vec<_> = all.filter_map(|alert| Some((scope(&alert), foretold_on(&alert)?))).collect();
+    found.sort();
+    found
+}
+
+/// A run in which forecasts are told, whatever goes wrong.
+fn foretell(options: &Options, fault: Option<(u64, Fault)>, stores: Stores) -> (World, Outcome) {
+    let (world, outcome) = run_of(FORECASTS, options, fault, stores);
+    let found = forecasts(&world);
+    let twice: Vec<_> = found.windows(2).filter(|pair| pair[0] == pair[1]).collect();
+    assert!(twice.is_empty(), "{stores:?}, {fault:?}: {twice:?}");
+    let first_day = found.iter().filter(|(_, day)| day == "2026-11-20").count();
+    assert_eq!(first_day, 3, "{stores:?}, {fault:?}: {found:?}");
+    (world, outcome)
+}
+
+#[test]
+fn a_forecast_of_a_budget_is_told_once_a_day_wherever_a_worker_dies() {
+    let options = Options::default();
+    let found = forecasts(&foretell(&options, None, Stores::Kept).0);
+    assert_eq!(found.len(), 6, "three users on two days: {found:?}");
+    for stores in [Stores::Kept, Stores::Older, Stores::Deleted] {
+        crash_everywhere(foretell, &options, stores, 30);
+    }
+    fail_every_transaction(foretell, &options);
 }
 
 #[test]

@@ -58,6 +58,11 @@ pub fn alerts(world: &World, partition: i32) -> Vec<Value> {
     records.map(|record| serde_json::from_slice(&record.value.unwrap()).unwrap()).collect()
 }
 
+/// The UTC day of a forecast alert; `None` of another alert.
+pub fn foretold_on(alert: &Value) -> Option<String> {
+    (alert["kind"] == "DEPLETION_FORECAST").then(|| alert["at"].as_str().unwrap()[..10].to_owned())
+}
+
 /// Judges what was published and gives all that was left behind; the stores below `dir` are closed.
 pub fn outcome(world: &World, dir: &Path) -> Outcome {
     let mut found = Outcome {
@@ -117,7 +122,9 @@ pub fn check_levels(world: &World, partition: i32) {
         let [version, _, key]: [&str; 3] = id.rsplitn(3, '|').collect::<Vec<_>>().try_into().unwrap();
         assert!(ids.contains(&(key.to_owned(), version.parse().unwrap())), "{id} has no decision");
         let fields = ["kind", "level", "period_start", "allowance"].map(|name| alert[name].to_string());
-        assert!(told.insert((key.to_owned(), fields)), "{id} tells what was told");
+        // A forecast may be told again on another day.
+        let day = foretold_on(&alert);
+        assert!(told.insert((key.to_owned(), fields, day)), "{id} tells what was told");
     }
 }
 

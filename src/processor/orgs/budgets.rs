@@ -17,6 +17,7 @@ use crate::domain::decide::Judgement;
 use crate::domain::decision::LimitDecision;
 use crate::domain::dimension::Dimension;
 use crate::domain::fold::Spend;
+use crate::domain::forecast::{self, Outlook};
 use crate::domain::scope::{BudgetScope, Scope};
 use crate::domain::terms::Budget;
 use crate::domain::terms_book::{History, OrgTerms};
@@ -153,8 +154,9 @@ impl Budgets {
         let Self { list, scopes, each, .. } = self;
         let mut missing = each.iter().filter(|(of, _)| Some(*of) == dimension).count();
         let mut take = |number: u32, scope: &mut ScopeState, in_force: &InForce| {
+            let looks = scope.may_clear(spend.hour);
             scope.add(in_force.period, spend.hour, spend.credits.into());
-            if !scope.steady.holds(scope.used) && scope.touched.replace(record).is_none() {
+            if (looks || !scope.steady.holds(scope.used)) && scope.touched.replace(record).is_none() {
                 touched(number);
             }
         };
@@ -217,7 +219,7 @@ impl Budgets {
             value if value == in_force.binds.standing() => {}
             _ => return None,
         }
-        Some((facts.judge(), facts.steady()))
+        Some((facts.judge(), facts.watched()))
     }
 
     /// The histories of the budgets that name a value exactly, now or in time to come.
@@ -227,13 +229,15 @@ impl Budgets {
         mates.filter_map(|mate| terms.budgets.get(&*self.list[mate.budget as usize].id)).collect()
     }
 
-    /// Decides one scope. One whose budget waits for its next period is left to that.
-    pub fn decide(&mut self, number: u32, terms: &OrgTerms, now: Timestamp) -> Told {
+    /// Decides one scope; `by_usage` tells that usage asks for it. One whose budget waits for its next period is left to that.
+    pub fn decide(&mut self, number: u32, by_usage: bool, terms: &OrgTerms, now: Timestamp) -> Told {
         let Some(scope) = self.scopes.get(number) else { return Told::Nothing };
         if self.list[scope.budget as usize].next <= now {
             return Told::Nothing;
         }
         let judged = self.judge(scope, terms, now);
+        let judged = judged.map(|(judged, steady)| (foretell(judged, scope, by_usage, now), steady));
+        let lasts = judged.as_ref().is_some_and(|(judged, _)| judged.outlook == Outlook::Lasts);
         let published = scope.published.as_ref();
         let (told, steady) = match (judged, published) {
             (Some((judged, steady)), Some(published)) if published.level == judged.level => {
@@ -250,7 +254,9 @@ impl Budgets {
                 (Told::Decision(budget::over(&published.level, scope.used, rate, now)), unasked(scope))
             }
         };
-        self.scopes.get_mut(number).expect("it was just looked at").steady = steady;
+        let scope = self.scopes.get_mut(number).expect("it was just looked at");
+        scope.steady = steady;
+        scope.forecast_cleared |= lasts;
         told
     }
 
@@ -280,6 +286,8 @@ impl Budgets {
             self.over.remove(&(before.level.valid_until, number));
         }
         let was_blocked = state.is_blocked();
+        let before = state.published.as_ref().map(|before| &before.level);
+        state.forecast_cleared = forecast::stays_cleared(state.forecast_cleared, before, &decision.level);
         if budget::is_over(&decision.level) {
             self.over.insert((decision.level.valid_until, number));
         }
@@ -320,6 +328,19 @@ impl Budgets {
         }
         Some(self.scopes.insert(ScopeState::new(budget, dimension, value, hour)))
     }
+}
+
+/// A scope's judgement with its forecast. Only usage raises an alert, which a scope is looked at for at certain sums: so neither
+/// a restart nor new terms tell what a task that went on would not.
+fn foretell(mut judged: Judgement, scope: &ScopeState, by_usage: bool, now: Timestamp) -> Judgement {
+    judged.outlook = match budget::outlook(&judged.level, &judged.figures, now) {
+        Outlook::Depletes if !by_usage => Outlook::Unsure,
+        outlook => outlook,
+    };
+    let previous = scope.published.as_ref().map(|published| &published.level);
+    judged.level.forecast_alerted_on =
+        forecast::alerted_on((&judged.level, judged.outlook), previous, scope.forecast_cleared, now);
+    judged
 }
 
 /// Of a scope that nobody calls for only its first use can make another one.

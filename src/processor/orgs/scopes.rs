@@ -39,6 +39,8 @@ pub(super) struct ScopeState {
     pub caused: Option<u32>,
     /// The number of the record of the running batch that last touched it, once the batch changed it.
     pub touched: Option<u32>,
+    /// Whether its limit would have lasted at some time since the last forecast alert.
+    pub forecast_cleared: bool,
     /// What gateways know of it.
     pub published: Option<Box<Published>>,
 }
@@ -59,8 +61,16 @@ impl ScopeState {
             waits: false,
             caused: None,
             touched: None,
+            forecast_cleared: false,
             published: None,
         }
+    }
+
+    /// Whether its forecast is to be looked at when it is used in `hour`: the first use of an hour tells a rate that fell
+    /// since the alert.
+    pub fn may_clear(&self, hour: Hour) -> bool {
+        let alerted = |published: &Published| published.level.forecast_alerted_on.is_some();
+        hour > self.recent.hour && !self.forecast_cleared && self.published.as_deref().is_some_and(alerted)
     }
 
     /// Whether it is published as blocked.

@@ -7,12 +7,13 @@ use std::ops::Range;
 use super::budgets::{Budgets, Told, bit};
 use super::scopes::ScopeState;
 use super::{Change, Law, OrgHours, OrgState, Orgs, set_timer};
-use crate::domain::alert::alert_of;
+use crate::domain::alert::{AlertKind, alert_of};
 use crate::domain::credits::CreditSum;
 use crate::domain::decide;
 use crate::domain::decision::{Cause, LimitDecision};
 use crate::domain::dimension::Dimension;
 use crate::domain::fold::Spend;
+use crate::domain::forecast::Outlook;
 use crate::domain::rate::RateRing;
 use crate::domain::scope::Scope;
 use crate::domain::time::{Hour, Timestamp};
@@ -123,6 +124,17 @@ impl Orgs {
                 scope.caused = u32::try_from(caused.len()).ok();
                 caused.push((touched.place, touched.scope, cause));
             }
+        }
+    }
+
+    /// Decides a change's org or scope again, once it is published: a forecast alert waits behind it.
+    pub fn decide_again(&mut self, place: u32, scope: Option<u32>) {
+        match scope {
+            None => self.enqueue(place),
+            Some(scope) if self.scope_mut(place, scope).is_some_and(|state| state.caused.is_none()) => {
+                self.caused(Touched { place, scope, record: 0 }, Cause::default());
+            }
+            Some(_) => {}
         }
     }
 
@@ -257,14 +269,14 @@ impl Orgs {
         for (place, number, cause) in std::mem::take(&mut self.turns.caused) {
             if let Some(scope) = self.scope_mut(place, number) {
                 (scope.caused, scope.waits) = (None, false);
-                self.decide_scope(place, number, cause, law, changes, endings);
+                self.decide_scope((place, number), Some(cause), law, changes, endings);
             }
         }
         let rest = self.turns.waiting.len().saturating_sub(count_max);
         for (place, number) in self.turns.waiting.split_off(rest) {
             let scope = self.scope_mut(place, number);
             if scope.is_some_and(|scope| std::mem::replace(&mut scope.waits, false)) {
-                self.decide_scope(place, number, Cause::default(), law, changes, endings);
+                self.decide_scope((place, number), None, law, changes, endings);
             }
         }
     }
@@ -273,18 +285,19 @@ impl Orgs {
         self.states[place as usize].budgets.as_mut()?.scopes.get_mut(number)
     }
 
+    /// `cause` is the record that asks for it; none when time or terms do.
     fn decide_scope(
         &mut self,
-        place: u32,
-        number: u32,
-        cause: Cause,
+        (place, number): (u32, u32),
+        cause: Option<Cause>,
         law: Law<'_>,
         changes: &mut Vec<Change>,
         endings: &mut Vec<Ending>,
     ) {
         let OrgState { org, budgets: Some(budgets), .. } = &mut self.states[place as usize] else { return };
         let none = crate::domain::terms_book::OrgTerms::default();
-        let told = budgets.decide(number, law.terms.org(org.as_str()).unwrap_or(&none), law.now);
+        let terms = law.terms.org(org.as_str()).unwrap_or(&none);
+        let told = budgets.decide(number, cause.is_some(), terms, law.now);
         let Some(scope) = budgets.scope_of(org.as_str(), number) else { return };
         let judged = match told {
             Told::Nothing => return,
@@ -301,12 +314,16 @@ impl Orgs {
             scope,
             version: decide::next_version(previous.map(|previous| previous.version), law.now),
             decided_at: law.now,
-            cause: Cause { policy_offset: judged.policy_offset, ..cause },
+            cause: Cause { policy_offset: judged.policy_offset, ..cause.unwrap_or_default() },
             level: judged.level,
             figures: judged.figures,
         };
         let alert = alert_of(previous.map(|previous| &previous.level), &decision);
-        changes.push(Change { place, decision, alert, purchase: None, overshoot, again: false });
+        // Who hears that it may go on need not hear at once that it may not for long.
+        let unblocked = alert.as_ref().is_some_and(|alert| alert.kind == AlertKind::Unblocked);
+        let foretold = decision.level.forecast_alerted_on.is_some();
+        let again = judged.outlook == Outlook::Depletes && !foretold && !unblocked;
+        changes.push(Change { place, decision, alert, purchase: None, overshoot, again });
     }
 
     /// Takes a scope's tombstone as published; only after its transaction is known to be committed (Law 3).

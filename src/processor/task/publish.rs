@@ -179,9 +179,9 @@ impl Task {
         self.outbox.clear();
         for change in std::mem::take(&mut self.changes) {
             let decision = change.decision;
-            self.orgs.published(change.place, &decision);
+            let scope = self.orgs.published(change.place, &decision);
             if change.again {
-                self.orgs.enqueue(change.place);
+                self.orgs.decide_again(change.place, scope);
             }
             self.decided_at = self.decided_at.max(decision.decided_at);
             telemetry.decided(decision.level.action, decision.level.reason);
