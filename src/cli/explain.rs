@@ -6,7 +6,6 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-use super::Usage;
 use super::policy::Asking;
 use super::query::{cell, org_path, write_json};
 use super::table::{Output, Table, shown};
@@ -35,16 +34,14 @@ pub(super) struct ExplainArgs {
 }
 
 pub(super) fn run(settings: &Settings, args: &ExplainArgs, out: &mut dyn Write) -> anyhow::Result<()> {
-    if args.asking.output == Output::Csv {
-        return Err(Usage("an explanation is text or JSON: leave out --output csv".to_owned()).into());
-    }
     let named = [("dimension", &args.dimension), ("value", &args.value), ("at", &args.at)];
     let params: Vec<(&str, &str)> =
         named.iter().filter_map(|(name, value)| value.as_deref().map(|value| (*name, value))).collect();
     let answer: Fields = args.asking.api(settings).get(&org_path(&args.org, "/explain")?, &params)?;
     Ok(match args.asking.output {
         Output::Json => write_json(&answer, out),
-        _ => write(&Told(answer), out),
+        Output::Csv => write_csv(&Told(answer), out),
+        Output::Table => write(&Told(answer), out),
     }?)
 }
 
@@ -68,6 +65,25 @@ impl Told {
         let value = self.0.get(object).and_then(|object| object.get(name));
         value.filter(|value| !value.is_null()).map(|value| shown(&cell(value))).unwrap_or_default()
     }
+}
+
+/// One row: what holds, since when, why, and what would unblock it. Days and products are in the other outputs.
+fn write_csv(told: &Told, out: &mut dyn Write) -> io::Result<()> {
+    let own = ["org_id", "at", "dimension", "value", "budget_id", "budget_name", "action", "reason"];
+    let more = ["holds_since", "holds_since_hour", "period_start", "period_end", "used", "allowance", "extra"];
+    let last = ["remaining", "policy_offset", "budget_offset"];
+    let fields: Vec<&str> = own.into_iter().chain(more).chain(last).collect();
+    let cause = ["topic", "partition", "offset", "event_id", "trace_id"];
+    let header = fields.iter().map(|name| (*name).to_owned()).chain(cause.map(|name| format!("cause_{name}")));
+    let mut table = Table::new(header.chain(["unblocked_by".to_owned()]));
+    let values = fields.iter().map(|name| told.0.get(name).map(cell).unwrap_or_default());
+    let cause = cause.map(|name| {
+        let value = told.0.get("cause").and_then(|cause| cause.get(name));
+        value.map(cell).unwrap_or_default()
+    });
+    let remedies: Vec<String> = told.list("unblocked_by").iter().map(remedy).collect();
+    table.push(values.chain(cause).chain([remedies.join(" ")]));
+    table.write_csv(out)
 }
 
 fn write(told: &Told, out: &mut dyn Write) -> io::Result<()> {

@@ -249,7 +249,11 @@ impl World {
     fn check_forecast(&mut self, alert: Option<&Alert>, decision: &LimitDecision) {
         let Some(alert) = alert.filter(|alert| alert.kind == AlertKind::DepletionForecast) else { return };
         let (key, day) = (decision.scope.key(), alert.at.hour().day().0);
-        assert_eq!((decision.level.action, decision.level.forecast_alerted_on), (Action::Allow, Some(day)), "{key}");
+        assert_eq!(
+            (decision.level.action, decision.level.forecast_alerted_on),
+            (Action::Allow, Some(day)),
+            "{key}"
+        );
         assert!(decision.figures.remaining > Some(CreditSum::ZERO), "{key}: {alert:?}");
         assert!(self.foretold.insert((key, day)), "twice a day: {alert:?}");
     }

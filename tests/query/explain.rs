@@ -246,6 +246,22 @@ fn what_cannot_be_explained_is_refused_with_what_to_give() {
         assert_eq!(reply.status, 400, "{question}");
         assert!(reply.problem().contains(says), "{question}: {}", reply.body);
     }
-    assert_eq!(told(&server, &["--output", "csv"]).0, 2);
     assert_eq!(told(&server, &["--value", "x"]).0, 2);
+}
+
+#[test]
+fn an_explanation_is_one_row_of_csv() {
+    let server = blocked();
+    let (code, csv, error) = told(&server, &["--output", "csv"]);
+    assert_eq!(code, 0, "{error}");
+    let [header, row] = csv.lines().collect::<Vec<_>>()[..] else { panic!("{csv}") };
+    assert!(
+        header.starts_with("org_id,at,dimension,value,budget_id,budget_name,action,reason,holds_since,"),
+        "{csv}"
+    );
+    assert!(row.contains(",,,,,BLOCK,ALLOWANCE_SPENT,"), "{csv}");
+    assert!(header.ends_with(",cause_event_id,cause_trace_id,unblocked_by"), "{csv}");
+    assert!(row.contains("Wait until 2026-11-25T00:00:00Z."), "{csv}");
+    let cells = |line: &str| csv::Reader::from_reader(line.as_bytes()).headers().unwrap().len();
+    assert_eq!(cells(header), cells(row));
 }

@@ -81,6 +81,32 @@ fn other_budgets_are_told_scope_by_scope_beside_what_was() {
 }
 
 #[test]
+fn a_simulation_is_a_row_of_csv_for_each_period_and_scope_under_either_terms() {
+    let server = blocked();
+    let (code, csv, error) =
+        told(&server, SOFT, &["--from", "2026-11-01", "--to", "2026-11-21", "--output", "csv"]);
+    assert_eq!(code, 0, "{error}");
+    let expected = "\
+org_id,terms,dimension,value,budget_id,budget_name,period_start,period_end,used,allowance,overage,packs,blocks,\
+blocked_seconds,first_blocked_from,first_blocked_until,used_while_blocked,thresholds
+acme,simulated,,,,,2026-11-01T00:00:00Z,2026-12-01T00:00:00Z,12.000000,8.000000,4.000000,0,0,,,,0.000000,\
+75=2026-11-20T09:00:00Z 90=2026-11-20T09:00:00Z 100=2026-11-20T10:00:00Z
+acme,actual,,,,,2026-11-01T00:00:00Z,2026-12-01T00:00:00Z,12.000000,10.000000,2.000000,0,1,,2026-11-20T10:00:00Z,,0.000000,\
+75=2026-11-20T09:00:00Z 90=2026-11-20T10:00:00Z 100=2026-11-20T10:00:00Z
+";
+    assert_eq!(csv, expected);
+    let server = budgeted();
+    let budget = "type: Budget\norg_id: acme\nbudget_id: daily\nname: Tight, and 'safe'\ndimension: user\nvalue: '*'\nlimit: 2\nperiod: day\naction: BLOCK\n";
+    let range = ["--from", "2026-11-19", "--to", "2026-11-21", "--output", "csv"];
+    let (code, csv, error) = told(&server, budget, &range);
+    assert_eq!(code, 0, "{error}");
+    let row = |terms: &str| csv.lines().find(|line| line.starts_with(&format!("acme,{terms},user,ann,"))).unwrap();
+    assert!(row("simulated").starts_with("acme,simulated,user,ann,daily,\"Tight, and 'safe'\",2026-11-"), "{csv}");
+    assert!(row("simulated").contains(",,,2,100800,2026-11-19T09:00:00Z,"), "{csv}");
+    assert!(row("actual").contains(",5.000000,4.000000,,,1,46800,2026-11-20T10:00:00Z,"), "{csv}");
+}
+
+#[test]
 fn a_simulation_that_cannot_be_is_refused() {
     let server = blocked();
     let (code, _, error) = told(&server, &SOFT.replace("SOFT", "SOFTER"), &[]);

@@ -116,12 +116,7 @@ fn run(options: &Options, fault: Option<(u64, Fault)>, stores: Stores) -> (World
     run_of(PHASES, options, fault, stores)
 }
 
-fn run_of(
-    phases: &[Phase],
-    options: &Options,
-    fault: Option<(u64, Fault)>,
-    stores: Stores,
-) -> (World, Outcome) {
+fn run_of(phases: &[Phase], options: &Options, fault: Option<(u64, Fault)>, stores: Stores) -> (World, Outcome) {
     let (world, mut outcome) = run_phases(phases, options, fault, stores);
     // What a decision says of usage is as of its instant, which batches and crashes may move.
     outcome.last.values_mut().for_each(|(used, _)| *used = CreditSum::ZERO);

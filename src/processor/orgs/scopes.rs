@@ -14,6 +14,7 @@ use crate::domain::time::Hour;
 
 /// One scope: a budget and a value. It may be there only to keep its sum, or only because it was published.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and a scope is small")]
 pub(super) struct ScopeState {
     /// Place of its budget in the org's list.
     pub budget: u32,
