@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tallyman::kafka::{KafkaSettings, Producer, Sent};
 
 /// How long a person waits for the first BLOCK at most.
@@ -57,15 +58,14 @@ impl Demo {
         line.split_whitespace().nth(1).expect("a word").to_owned()
     }
 
-    fn signal(&mut self, name: &str) -> ExitStatus {
-        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill runs").success());
+    fn signal(&mut self, signal: Signal) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "{name} does not end it; it said:\n{}", self.said);
+            assert!(Instant::now() < deadline, "{signal:?} does not end it; it said:\n{}", self.said);
             // There is no event for the end of a process but a wait without a bound.
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -132,7 +132,7 @@ fn the_demo_welcomes_blocks_within_a_minute_folds_what_others_produce_and_leaves
         get(&format!("{api}/v1/orgs/walkers")).is_some_and(|org| org["used"] == "2.500000")
     });
 
-    assert_eq!(demo.signal("INT").code(), Some(0));
+    assert_eq!(demo.signal(Signal::INT).code(), Some(0));
     assert_eq!(entries(temp.path()), 0, "nothing is left behind");
 }
 
@@ -145,6 +145,6 @@ fn a_demo_that_is_ended_while_it_starts_leaves_nothing_behind() {
         assert!(Instant::now() < deadline, "it does not start");
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(demo.signal("TERM").code(), Some(0));
+    assert_eq!(demo.signal(Signal::TERM).code(), Some(0));
     assert_eq!(entries(temp.path()), 0);
 }

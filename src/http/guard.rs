@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
@@ -29,8 +29,15 @@ pub async fn guard(State(state): State<ApiState>, request: Request, next: Next) 
         }),
     };
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    state.telemetry.http(method.as_str(), &route, response.status().as_u16(), began.elapsed());
+    state.telemetry.http(method_label(&method), &route, response.status().as_u16(), began.elapsed());
     response
+}
+
+/// A method as a label: anyone can make up others, and a label must have few values.
+fn method_label(method: &Method) -> &'static str {
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS];
+    let names = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
+    known.iter().zip(names).find(|(known, _)| *known == method).map_or("other", |(_, name)| name)
 }
 
 /// A page of another site can have its own name resolve to loopback, but the browser then sends that name as Host.
@@ -44,7 +51,10 @@ fn check_host(request: &Request) -> Result<(), Problem> {
     }
     let detail =
         format!("Host `{host}` is not loopback; ask for http://127.0.0.1 or http://localhost with the port");
-    Err(Problem::new(StatusCode::FORBIDDEN, detail))
+    // To nginx and Envoy a 403 is a block, and nobody is blocked for a gateway's settings.
+    let is_check = request.uri().path().starts_with("/v1/check");
+    let status = if is_check { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::FORBIDDEN };
+    Err(Problem::new(status, detail))
 }
 
 /// Refuses a request that a page of another site sent, for handlers that take a body. That the body is JSON, which no

@@ -5,7 +5,7 @@
 //! loopback, so that no web page can read it through a name of its own (DNS rebinding). Store reads run beside the
 //! async threads and a bounded number at once (Law 6).
 //!
-//! The way of a request: `guard` (Host, deadline, metrics) -> `probes`, `check`, `orgs`, `terms` or `usage` -> `ask` ->
+//! The way of a request: `listener` -> `guard` (Host, deadline, metrics) -> `probes`, `check`, `orgs`, `terms` or `usage` -> `ask` ->
 //! `query/`.
 //! Errors: `problem`.
 
@@ -14,6 +14,7 @@ mod dto;
 mod explain;
 mod gate;
 mod guard;
+mod listener;
 mod object;
 mod orgs;
 mod probes;
@@ -32,21 +33,21 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use crate::query::{Query, QueryError};
 use crate::telemetry::{Health, Telemetry};
 pub use check::Gate;
-pub use gate::{CONNECTIONS_MAX, serve_gate};
+pub use gate::serve_gate;
+pub use listener::CONNECTIONS_MAX;
 pub use problem::Problem;
 
 /// Questions that read stores at the same time; more wait for their turn until their deadline.
 const QUESTIONS_MAX: usize = 4;
 /// How long a request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(15);
-/// How long requests under way may go on after the end was asked for.
-const DRAIN_MAX: Duration = Duration::from_secs(3);
 
 /// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -126,24 +127,13 @@ pub const fn check_listen(address: SocketAddr) -> Result<(), HttpError> {
 /// Serves until `shutdown` is done, then finishes what is under way, three seconds at most.
 ///
 /// # Errors
-/// When the address is beyond loopback or the listener fails.
+/// When the address is beyond loopback.
 pub async fn serve(
     listener: TcpListener,
     state: ApiState,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), HttpError> {
-    check_listen(listener.local_addr()?)?;
-    let (draining, drains) = oneshot::channel();
-    let until = async move {
-        shutdown.await;
-        // The receiver is gone only when the server has ended already.
-        let _ = draining.send(());
-    };
-    let server = axum::serve(listener, router(state)).with_graceful_shutdown(until);
-    tokio::select! {
-        ended = server => Ok(ended?),
-        () = async { let _ = drains.await; tokio::time::sleep(DRAIN_MAX).await } => Ok(()),
-    }
+    listener::serve(listener, TowerToHyperService::new(router(state)), shutdown).await
 }
 
 fn router(state: ApiState) -> Router {

@@ -239,7 +239,11 @@ impl Telemetry {
 
     /// A transaction did not commit: `kind` is `aborted`, `unknown` or `fenced`.
     pub fn transaction_failed(&self, kind: &'static str, message: &str) {
-        tracing::warn!(kind, message, "a transaction did not commit; what it held is published again or reloaded");
+        tracing::warn!(
+            kind,
+            error = message,
+            "a transaction did not commit; what it held is published again or reloaded"
+        );
     }
 
     // What becomes of partitions.
@@ -286,7 +290,7 @@ impl Telemetry {
         state.partitions.of(partition).halted = Some(reason);
         self.metrics().halted.with_label_values(&[partition.to_string().as_str(), reason]).set(1);
         drop(state);
-        tracing::error!(partition, reason, message, "partition is halted; the others go on");
+        tracing::error!(partition, reason, error = message, "partition is halted; the others go on");
     }
 
     /// A halted partition goes on.
@@ -350,7 +354,7 @@ impl Telemetry {
     pub fn registry_error(&self, message: &str) {
         self.metrics().registry_errors.inc();
         if let Some(count) = self.told("registry", 1) {
-            tracing::warn!(count, message, "the schema registry does not answer; records wait for it");
+            tracing::warn!(count, error = message, "the schema registry does not answer; records wait for it");
         }
     }
 
@@ -376,14 +380,14 @@ impl Telemetry {
     /// The decisions cannot be followed now; what is known holds, and it is tried again. At most one line in 10 s.
     pub fn gate_lost(&self, message: &str) {
         if let Some(count) = self.told("gate_lost", 1) {
-            tracing::warn!(count, message, "the gateway cannot follow the decisions; it tries again");
+            tracing::warn!(count, error = message, "the gateway cannot follow the decisions; it tries again");
         }
     }
 
     /// A decision cannot be read. At most one line in 10 s.
     pub fn gate_unreadable(&self, message: &str) {
         if let Some(count) = self.told("gate_unreadable", 1) {
-            tracing::warn!(count, message, "the gateway met decisions that it cannot read");
+            tracing::warn!(count, error = message, "the gateway met decisions that it cannot read");
         }
     }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tallyman::config::{self, Settings};
 use tallyman::kafka::{KafkaSettings, Producer, Sent};
@@ -217,7 +218,7 @@ impl Site {
 /// A child process, killed with the test.
 pub struct Running {
     holder: Child,
-    pid: u32,
+    pid: Pid,
     log: PathBuf,
 }
 
@@ -233,7 +234,8 @@ impl Running {
             .unwrap();
         let mut pid = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut pid).unwrap();
-        Self { holder, pid: pid.trim().parse().unwrap(), log: log.to_owned() }
+        let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+        Self { holder, pid, log: log.to_owned() }
     }
 
     fn assert_runs(&mut self) {
@@ -242,15 +244,15 @@ impl Running {
         }
     }
 
-    /// Sends a signal by its name.
-    pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).status().unwrap();
-        assert!(sent.success(), "no process takes SIG{name}:\n{}", self.said());
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let sent = kill_process(self.pid, signal);
+        assert!(sent.is_ok(), "no process takes {signal:?}: {sent:?}\n{}", self.said());
     }
 
     /// Its exit code, once it ends; 137 after a SIGKILL.
     pub fn wait(mut self, limit: Duration) -> i32 {
-        let what = format!("process {} to end:\n{}", self.pid, self.said());
+        let what = format!("process {:?} to end:\n{}", self.pid, self.said());
         wait_for(&what, limit, || self.holder.try_wait().unwrap()).code().unwrap_or(-1)
     }
 
@@ -320,14 +322,14 @@ impl Instance {
 
     /// SIGKILL.
     pub fn kill(self) {
-        self.running.signal("KILL");
+        self.running.signal(Signal::KILL);
         assert_eq!(self.running.wait(Duration::from_secs(10)), 137);
     }
 
     /// SIGTERM; it drains within ten seconds and ends with 0. How long it took.
     pub fn stop(self) -> Duration {
         let started = Instant::now();
-        self.running.signal("TERM");
+        self.running.signal(Signal::TERM);
         let said = self.running.log.clone();
         let code = self.running.wait(Duration::from_secs(12));
         assert_eq!(code, 0, "{}", fs::read_to_string(said).unwrap_or_default());
