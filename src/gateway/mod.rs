@@ -26,7 +26,7 @@ use crate::kafka::{self, KafkaSettings};
 use crate::telemetry::Telemetry;
 
 use follower::Follower;
-use table::{Request, Rules, Table, Verdict};
+use table::{Request, Rules, Table, Verdict, WhenStale};
 
 /// Why a gateway cannot start or is not ready.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,9 @@ impl Source {
     }
 }
 
+/// Two heartbeats come within this: a shorter `gate.stale_after` calls a healthy processor silent.
+const PATIENT: Duration = Duration::from_secs(20);
+
 /// A table that follows the decisions topic for as long as this lives.
 pub struct Gateway {
     table: Arc<Table>,
@@ -77,6 +80,9 @@ impl Gateway {
     /// When the settings cannot be used or no thread can be had.
     pub fn start(source: Source, rules: Rules) -> Result<Self, GatewayError> {
         source.kafka.check()?;
+        if rules.stale != WhenStale::Keep && rules.stale_after < PATIENT {
+            source.telemetry.gate_impatient(rules.stale_after);
+        }
         let table = Arc::new(Table::new(rules, Arc::clone(&source.clock)));
         let stop = Arc::new(AtomicBool::new(false));
         let follower = Follower::new(source, Arc::clone(&table), Arc::clone(&stop));

@@ -66,9 +66,15 @@ impl Gate {
             let detail = "the decisions have not been read to their end yet; ask again";
             return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1).into_response();
         }
+        if let Some(name) = headers.keys().find(|name| is_stray(name)) {
+            self.telemetry.gate_stray_header(name.as_str());
+        }
         match request(headers) {
             Ok(request) => self.respond(&self.table.check(&request)),
-            Err(detail) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response(),
+            Err(detail) => {
+                self.telemetry.gate_refused(&detail);
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
+            }
         }
     }
 
@@ -104,6 +110,11 @@ impl Gate {
         let micros = verdict.reset_at()?.micros_since(self.clock.now());
         Some((micros / 1_000_000 + i64::from(micros % 1_000_000 > 0)).max(1))
     }
+}
+
+/// Whether a header looks like a scope and names none: a misspelt one would be a limit that is never asked for.
+fn is_stray(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-tallyman-") && *name != ORG && HEADERS.iter().all(|(_, known)| known != name)
 }
 
 /// What the headers ask for; the error says which is wrong and how.

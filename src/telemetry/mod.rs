@@ -367,6 +367,26 @@ impl Telemetry {
         self.metrics().gate_checks.with_label_values(&[action.name(), reason]).inc();
     }
 
+    /// `gate.stale_after` is shorter than the time between two heartbeats, or hardly longer.
+    pub fn gate_impatient(&self, stale_after: Duration) {
+        let seconds = stale_after.as_secs_f64();
+        tracing::warn!(seconds, "gate.stale_after is short: a heartbeat comes every 10 s, so set 20s or more");
+    }
+
+    /// A check that cannot be answered, and why. At most one line in 10 s.
+    pub fn gate_refused(&self, detail: &str) {
+        if let Some(count) = self.told("gate_refused", 1) {
+            tracing::warn!(count, error = detail, "checks cannot be answered: the gateway gets a 5xx");
+        }
+    }
+
+    /// A check has a header that is no dimension's. At most one line in 10 s.
+    pub fn gate_stray_header(&self, name: &str) {
+        if let Some(count) = self.told("gate_stray_header", 1) {
+            tracing::warn!(count, name, "checks have a header that names no dimension: it limits nothing");
+        }
+    }
+
     /// How old the oldest partition's heartbeat is.
     pub fn gate_heartbeat_age(&self, seconds: f64) {
         self.metrics().gate_heartbeat_age.with_label_values::<&str>(&[]).set(seconds);
