@@ -207,6 +207,28 @@ fn what_cannot_be_valid_is_refused_with_line_and_field_and_keeps_all_out() {
 }
 
 #[test]
+fn a_change_of_a_scheduled_grant_is_refused_where_it_would_start_the_grant_earlier() {
+    let desk = Desk::new();
+    let grant = "type: CreditGrant\norg_id: acme\ngrant_id: g\ncredits: 5\nkind: pack\n";
+    let scheduled = format!("{grant}effective_at: 2099-12-01T00:00:00Z\n");
+    assert_eq!(desk.apply(&scheduled, &[]).0, 0);
+    let void = format!("{grant}voided_at: 2026-11-20T00:00:00Z\n");
+    for (text, line) in [(void.clone(), 1), (format!("{void}effective_at: 2099-11-30T23:59:59Z\n"), 7)] {
+        let (code, _, err) = desk.apply(&text, &[]);
+        assert_eq!(code, 2, "{err}");
+        let fault = format!("terms.yaml, document 1, line {line}: `effective_at` is ");
+        assert!(err.contains(&fault), "{err}");
+        let says = "before the grant's start 2099-12-01T00:00:00Z: it would start then, and at 2099-12-01T00:00:00Z \
+                    what stands there would take this record's place; write `effective_at: 2099-12-01T00:00:00Z` or \
+                    later";
+        assert!(err.contains(says), "{err}");
+    }
+    let (code, out, err) = desk.apply(&format!("{void}effective_at: 2099-12-01T00:00:00Z\n"), &[]);
+    assert_eq!((code, desk.records()), (0, 2), "{err}");
+    assert!(out.contains("  ~ voided_at  none -> 2026-11-20T00:00:00Z\n"), "{out}");
+}
+
+#[test]
 fn what_is_legal_and_perhaps_not_meant_is_noted() {
     let desk = Desk::new();
     let (code, out, _) = desk.apply(

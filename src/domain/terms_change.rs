@@ -217,6 +217,18 @@ impl TermsLog {
         {
             faults.push(("expires_at", format!("is {ends}, not after `effective_at` {at}: it would never hold")));
         }
+        // A grant starts at the least of its records' instants, and its last one holds: an earlier one moves the start.
+        let starts_at = self.of(&entity(record)).filter_map(|(_, other)| effective_at(other)).min();
+        if let (TermsRecord::CreditGrant(grant), Some(starts_at)) = (record, starts_at)
+            && grant.effective_at < starts_at
+        {
+            let what = format!(
+                "is {}, before the grant's start {starts_at}: it would start then, and at {starts_at} what stands \
+                 there would take this record's place; write `effective_at: {starts_at}` or later",
+                grant.effective_at
+            );
+            faults.push(("effective_at", what));
+        }
         let answered = |type_name, id| self.of(&Entity { type_name, id: Cow::Borrowed(id) }).next();
         match record {
             TermsRecord::PurchaseDeclined(declined) => {
@@ -322,6 +334,22 @@ mod tests {
         set(&mut bob, None, Some("bob"));
         assert_eq!(log.says_already(&bob, false, true), None);
         assert_eq!(log.says_already(&bob, false, false), Some(1));
+    }
+
+    #[test]
+    fn a_record_that_would_start_a_scheduled_grant_earlier_is_at_fault_and_one_from_its_start_on_follows_it() {
+        let log = TermsLog::new([(1, grant("a", 5, 30)), (2, grant("a", 6, 40))]);
+        let void = |at| {
+            let TermsRecord::CreditGrant(mut void) = grant("a", 5, at) else { unreachable!() };
+            void.voided_at = Some(Timestamp::from_micros(20));
+            TermsRecord::CreditGrant(void)
+        };
+        assert_eq!(log.faults(&void(29))[0].0, "effective_at");
+        assert!(log.faults(&void(30)).is_empty() && log.faults(&void(35)).is_empty());
+        assert!(log.faults(&grant("b", 5, 1)).is_empty(), "the first record of a grant");
+        let mut log = log;
+        log.insert(3, void(30));
+        assert_eq!(log.predecessor(3).unwrap().0, 1, "history tells it as a change");
     }
 
     #[test]
