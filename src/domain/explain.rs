@@ -82,7 +82,8 @@ pub fn told<'a>(decisions: &'a [LimitDecision], value: Option<(Dimension, &str)>
 
 /// Whether a scope binds a request with that value: the org's own and whole-org budgets always, another when it names
 /// the value, or names none and the value has no decision of its own under that budget, nor under one that is for
-/// exactly that value: such a budget has no decision without a value.
+/// exactly that value: such a budget has no decision without a value. One that is over, and waits for its tombstone
+/// without an allowance, is for nobody any more.
 fn binds(decisions: &[LimitDecision], scope: &Scope, asked: Option<(Dimension, &str)>) -> bool {
     let Some(budget) = &scope.budget else { return true };
     let Some(dimension) = budget.dimension else { return true };
@@ -90,16 +91,15 @@ fn binds(decisions: &[LimitDecision], scope: &Scope, asked: Option<(Dimension, &
     if dimension != asked_dimension {
         return false;
     }
-    match &budget.value {
-        Some(value) => value == asked_value,
-        None => {
-            let others = || decisions.iter().filter_map(|decision| decision.scope.budget.as_ref());
-            let is_exact = |id: &str| !others().any(|other| other.budget_id == id && other.value.is_none());
-            !others().any(|other| {
-                other.dimension == budget.dimension
-                    && other.value.as_deref() == Some(asked_value)
-                    && (other.budget_id == budget.budget_id || is_exact(&other.budget_id))
-            })
-        }
+    if let Some(value) = &budget.value {
+        return value == asked_value;
     }
+    let others =
+        || decisions.iter().filter_map(|other| Some((other.scope.budget.as_ref()?, other.level.allowance)));
+    let is_exact = |id: &str| !others().any(|(other, _)| other.budget_id == id && other.value.is_none());
+    !others().any(|(other, allowance)| {
+        other.dimension == budget.dimension
+            && other.value.as_deref() == Some(asked_value)
+            && (other.budget_id == budget.budget_id || allowance.is_some() && is_exact(&other.budget_id))
+    })
 }

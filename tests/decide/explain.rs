@@ -158,6 +158,18 @@ fn the_blocked_scope_is_told_first_then_the_one_with_least_remaining() {
     assert_eq!(told(&[], None), None);
     // A budget for exactly zoe takes her out of the rest of all others.
     let zoe = decision(Some((Dimension::User, Some("zoe"), "own")), Action::Allow, 4);
-    let all = [org, each, zoe.clone()];
+    let all = [org.clone(), each.clone(), zoe.clone()];
+    assert_eq!(told(&all, Some((Dimension::User, "zoe"))), Some(&zoe));
+    // Once that budget is over, its scope waits for its tombstone and hides nothing; while it is not, `b` exempts her.
+    let no_allowance = |mut decision: LimitDecision| {
+        decision.level.allowance = None;
+        decision.figures.remaining = None;
+        decision
+    };
+    let blocked = decision(Some((Dimension::User, None, "b")), Action::Block, 0);
+    let all = [org.clone(), blocked.clone(), no_allowance(zoe.clone())];
+    assert_eq!(told(&all, Some((Dimension::User, "zoe"))), Some(&blocked));
+    let exempt = no_allowance(decision(Some((Dimension::User, Some("zoe"), "b")), Action::Allow, 0));
+    let all = [org, blocked, exempt, zoe.clone()];
     assert_eq!(told(&all, Some((Dimension::User, "zoe"))), Some(&zoe));
 }
