@@ -1,11 +1,12 @@
 //! What it costs to follow an org's walk: a batch's usage added and the balance told, with few and many grants; and what
-//! a load costs, beside reading the same hours into a plain sum.
+//! a load costs, beside reading the same hours into a plain sum; and a replay of hours before it, as `explain` asks for.
 
 use std::convert::Infallible;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tallyman::domain::credits::{CreditSum, Credits};
+use tallyman::domain::replay::{Replay, Step};
 use tallyman::domain::terms::{CreditGrant, DefaultTerms};
 use tallyman::domain::terms_book::OrgTerms;
 use tallyman::domain::time::{Hour, Timestamp};
@@ -42,6 +43,16 @@ fn walk(c: &mut Criterion) {
     let mut group = c.benchmark_group("walk");
     group.bench_function("three years of hours into a plain sum", |b| {
         b.iter(|| black_box(&hours).iter().fold(CreditSum::ZERO, |sum, (_, credits)| sum + *credits));
+    });
+    let org = terms(1, now.hour());
+    group.bench_function("replay three years of hours before now, 1 grant", |b| {
+        b.iter(|| {
+            let terms = Terms { org: &org, default: &DefaultTerms::Block };
+            let mut replay = Replay::new("acme", terms, now);
+            hours.iter().for_each(|(hour, sum)| replay.add(Step::whole_hour(*hour, *sum), &mut |_| {}));
+            replay.pass(now, &mut |_| {});
+            replay.balance()
+        });
     });
     for grants in [1, 10, 100] {
         let org = terms(grants, now.hour());

@@ -60,6 +60,8 @@ pub struct Replay<'a> {
     at: Timestamp,
     turn: Turn,
     since: (Timestamp, Option<Hour>),
+    /// Whether hours came that the walk has not been over.
+    is_behind: bool,
 }
 
 impl<'a> Replay<'a> {
@@ -70,7 +72,8 @@ impl<'a> Replay<'a> {
         let (walk, first_hour) = load(terms, at, &hours);
         let turn = Turn { at, by_usage_of: None, judged: judged(org_id, terms, &walk, None, at) };
         let (org, default) = (Cow::Borrowed(terms.org), terms.default);
-        Self { org_id, org, default, packs_come: false, hours, walk, first_hour, at, turn, since: (at, None) }
+        let (packs_come, since, is_behind) = (false, (at, None), false);
+        Self { org_id, org, default, packs_come, hours, walk, first_hour, at, turn, since, is_behind }
     }
 
     /// The same where each pack that is asked for comes at once, and never expires.
@@ -118,26 +121,39 @@ impl<'a> Replay<'a> {
 
     /// Lets time go on to `until`, and tells each turn on the way.
     pub fn pass(&mut self, until: Timestamp, each: &mut dyn FnMut(&Turn)) {
+        if self.is_behind && self.at <= until {
+            self.load(self.at);
+            self.judge(self.at, None, each);
+        }
         while self.until() <= until {
             let at = self.until();
             let terms = Terms { org: &self.org, default: self.default };
             if !self.walk.advance(terms, at) {
-                self.walk = load(terms, at, &self.hours).0;
+                self.load(at);
             }
             self.judge(at, None, each);
         }
     }
 
-    /// Takes usage; what was known before the instant that was reached already counts from there on.
+    /// Takes usage. What was known before the instant that was reached counts from there on, and is looked at, all of
+    /// it together, when what is known goes on or time passes: before it, an org has years of hours.
     pub fn add(&mut self, step: Step, each: &mut dyn FnMut(&Turn)) {
-        let at = step.known_at.max(self.at);
-        self.pass(at, each);
+        self.pass(step.known_at, each);
         *self.hours.entry(step.hour).or_default() += step.credits;
-        if !self.walk.add(step.hour, step.credits) {
-            let terms = Terms { org: &self.org, default: self.default };
-            self.walk = load(terms, at, &self.hours).0;
+        if step.known_at < self.at {
+            self.is_behind = true;
+            return;
         }
-        self.judge(at, Some(step.hour), each);
+        if !self.walk.add(step.hour, step.credits) {
+            self.load(step.known_at);
+        }
+        self.judge(step.known_at, Some(step.hour), each);
+    }
+
+    fn load(&mut self, at: Timestamp) {
+        let terms = Terms { org: &self.org, default: self.default };
+        self.walk = load(terms, at, &self.hours).0;
+        self.is_behind = false;
     }
 
     fn judge(&mut self, at: Timestamp, by_usage_of: Option<Hour>, each: &mut dyn FnMut(&Turn)) {
@@ -182,8 +198,7 @@ impl<'a> Replay<'a> {
             updated_by: "simulate".to_owned(),
         };
         self.org.to_mut().insert(i64::MAX, TermsRecord::CreditGrant(pack));
-        let terms = Terms { org: &self.org, default: self.default };
-        self.walk = load(terms, at, &self.hours).0;
+        self.load(at);
     }
 }
 
