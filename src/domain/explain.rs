@@ -30,13 +30,15 @@ pub enum Remedy {
 }
 
 /// What would unblock a scope that was judged so under those terms; nothing for one that is allowed. That waiting helps
-/// is for the caller to find out: `unblocked_at`.
+/// is for the caller to find out, `unblocked_at`, and so is the greatest base allocation that would not help:
+/// `Replay::greatest_blocked_base`, for a greater one also pays what grants paid that have ended since.
 #[must_use]
 pub fn remedies(
     level: &Level,
     figures: &Figures,
     terms: InForce<'_>,
     unblocked_at: Option<Timestamp>,
+    greatest_blocked_base: Option<CreditSum>,
 ) -> Vec<Remedy> {
     if level.action == Action::Allow {
         return Vec::new();
@@ -51,12 +53,11 @@ pub fn remedies(
             let extra = level.extra.unwrap_or_default();
             // A guard blocks before the limit is reached; any other limit ends that.
             let overage = (used - allowance).max(extra);
-            let missing = overage - extra;
-            remedies.push(Remedy::RaiseBase(CreditSum::from(policy.base_allocation) + missing));
+            remedies.extend(greatest_blocked_base.map(Remedy::RaiseBase));
             if !(policy.limit_mode == LimitMode::Soft && policy.unlimited_overage) {
                 remedies.push(Remedy::RaiseSoftExtra(overage));
             }
-            remedies.push(Remedy::Buy(missing));
+            remedies.push(Remedy::Buy(overage - extra));
         }
         _ => {}
     }

@@ -7,12 +7,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use super::credits::CreditSum;
-use super::decide::{Facts, Granted, Judgement, judge};
-use super::decision::Level;
+use super::credits::{CreditSum, Credits, RECORD_CREDITS_MAX};
+use super::decide::{Facts, Granted, InForce, Judgement, in_force, judge};
+use super::decision::{Action, Level};
 use super::period::Period;
 use super::purchase::{Asked, purchase_id};
-use super::terms::{CreditGrant, DefaultTerms, TermsRecord};
+use super::terms::{CreditGrant, DefaultTerms, OrgPolicy, TermsRecord};
 use super::terms_book::OrgTerms;
 use super::time::{Hour, Timestamp};
 use super::walk::{Balance, Terms, Walk};
@@ -148,6 +148,40 @@ impl<'a> Replay<'a> {
             self.load(step.known_at);
         }
         self.judge(step.known_at, Some(step.hour), each);
+    }
+
+    /// The greatest base allocation, from its own on, with which the org is blocked where this stands; `None` when no
+    /// policy binds it, or none that may be written would do. No sum tells it: a greater base also pays in the past of
+    /// the period, and what grants are spared that have ended since is gone.
+    #[must_use]
+    pub fn greatest_blocked_base(&self) -> Option<CreditSum> {
+        let InForce::Policy(_, policy) = in_force(Some(&self.org.policies), self.default, self.at) else {
+            return None;
+        };
+        let mut org = OrgTerms::clone(&self.org);
+        let mut is_blocked = |base: i64| {
+            let base_allocation = Credits::from_micros(base).unwrap_or(policy.base_allocation);
+            let policy = OrgPolicy { base_allocation, effective_at: self.at, ..policy.clone() };
+            org.policies.insert(i64::MAX, policy);
+            let terms = Terms { org: &org, default: self.default };
+            let (walk, _) = load(terms, self.at, &self.hours);
+            judged(self.org_id, terms, &walk, None, self.at).level.action == Action::Block
+        };
+        // The more base, the less is uncovered: so halving finds it.
+        let mut blocked = policy.base_allocation.micros();
+        let mut allowed = RECORD_CREDITS_MAX;
+        if is_blocked(allowed) {
+            return None;
+        }
+        while allowed - blocked > 1 {
+            let base = i64::midpoint(blocked, allowed);
+            if is_blocked(base) {
+                blocked = base;
+            } else {
+                allowed = base;
+            }
+        }
+        Some(CreditSum::from(Credits::from_micros(blocked)?))
     }
 
     fn load(&mut self, at: Timestamp) {

@@ -153,8 +153,8 @@ impl Query {
             org_id: org.to_owned(),
             at,
             scope,
+            remedies: found.remedies(bound_by),
             budget: found.budget,
-            remedies: remedies(&found.level, &found.figures, bound_by, found.unblocked_at),
             since: found.since,
             policy: policy_of(bound_by),
             in_that_hour: found.in_that_hour,
@@ -178,9 +178,14 @@ struct Found {
     in_that_hour: Option<CreditSum>,
     at_end_of_hour: Option<Level>,
     unblocked_at: Option<Timestamp>,
+    greatest_blocked_base: Option<CreditSum>,
 }
 
 impl Found {
+    fn remedies(&self, bound_by: InForce<'_>) -> Vec<Remedy> {
+        remedies(&self.level, &self.figures, bound_by, self.unblocked_at, self.greatest_blocked_base)
+    }
+
     /// A decision whose scope neither terms nor rows tell any more.
     fn published(decision: &LimitDecision) -> Self {
         Self {
@@ -191,6 +196,7 @@ impl Found {
             in_that_hour: None,
             at_end_of_hour: None,
             unblocked_at: Some(decision.level.period_end),
+            greatest_blocked_base: None,
         }
     }
 }
@@ -209,6 +215,7 @@ fn of_org(
         budget: None,
         in_that_hour,
         unblocked_at: unblocked_at(replay.clone(), level.action),
+        greatest_blocked_base: (level.action == Action::Block).then(|| replay.greatest_blocked_base()).flatten(),
         at_end_of_hour: in_that_hour.and_then(|credits| at_end_of_hour(replay, at, credits)),
         level,
     }
@@ -226,6 +233,7 @@ fn of_scope(scope: &Replayed<'_>, decision: Option<&LimitDecision>, at: Timestam
         in_that_hour: is_past.then_some(scope.in_that_hour),
         at_end_of_hour: if is_past { scope.at_end_of_hour(at) } else { None },
         unblocked_at: scope.unblocked_at(),
+        greatest_blocked_base: None,
     }
 }
 

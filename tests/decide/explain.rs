@@ -1,6 +1,8 @@
 //! What unblocks a scope, to the micro-credit: exactly as much does not, one more does. And a replay judges as the decider
 //! does.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use tallyman::domain::credits::{CreditSum, Credits};
 use tallyman::domain::decide::{Facts, Judgement, in_force, judge};
@@ -9,8 +11,9 @@ use tallyman::domain::dimension::Dimension;
 use tallyman::domain::explain::{Remedy, remedies, told};
 use tallyman::domain::replay::{Replay, Step};
 use tallyman::domain::scope::{BudgetScope, Scope};
-use tallyman::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus};
+use tallyman::domain::terms::{CreditGrant, DefaultTerms, LimitMode, OrgPolicy, OrgStatus, TermsRecord};
 use tallyman::domain::terms_book::OrgTerms;
+use tallyman::domain::time::{Hour, Timestamp};
 use tallyman::domain::walk::Terms;
 
 use crate::support::{at, history, policy};
@@ -37,10 +40,6 @@ fn judged(policy: &OrgPolicy, used: CreditSum) -> Judgement {
     })
 }
 
-fn micros(sum: CreditSum) -> Credits {
-    Credits::from_micros(i64::try_from(sum.0).unwrap()).unwrap()
-}
-
 fn policies() -> impl Strategy<Value = OrgPolicy> {
     let amounts = (0..1000_i64, 0..1000_i64, any::<bool>(), 0..10);
     amounts.prop_map(|(base, extra, soft, suspended)| OrgPolicy {
@@ -52,36 +51,123 @@ fn policies() -> impl Strategy<Value = OrgPolicy> {
     })
 }
 
+/// Hours from a month before the asked period on.
+fn hour(number: i32) -> Hour {
+    Hour(at("2026-10-01T00:00:00Z").hour().0 + number)
+}
+
+fn grants() -> impl Strategy<Value = Vec<CreditGrant>> {
+    let one = (0..1200_i32, 1..600_i32, any::<bool>(), 0..600_i64, 0..3_i32);
+    prop::collection::vec(one, 0..4).prop_map(|all| {
+        let grant = |(number, (start, hours, ends, micros, priority)): (usize, (i32, i32, bool, i64, i32))| {
+            let expires_at = ends.then(|| hour(start + hours).start());
+            let (grant_id, effective_at) = (format!("g{number}"), hour(start).start().plus_micros(1_234));
+            CreditGrant { grant_id, priority, expires_at, ..grant(micros, effective_at) }
+        };
+        all.into_iter().enumerate().map(grant).collect()
+    })
+}
+
+fn grant(micros: i64, effective_at: Timestamp) -> CreditGrant {
+    CreditGrant {
+        org_id: "acme".into(),
+        grant_id: "bought".into(),
+        credits: Credits::from_micros(micros).unwrap(),
+        kind: "pack".into(),
+        price: None,
+        currency: None,
+        effective_at,
+        expires_at: None,
+        voided_at: None,
+        priority: 1,
+        updated_by: "test".into(),
+    }
+}
+
+/// What hours of usage, in micro-credits, make of an org at an instant.
+fn replayed<'a>(org: &'a OrgTerms, usage: &BTreeMap<i32, i64>, now: Timestamp) -> Replay<'a> {
+    let terms = Terms { org, default: &DefaultTerms::Allow };
+    let mut replay = Replay::new("acme", terms, terms.period(now).starts_at());
+    let known = usage.iter().filter(|(number, _)| hour(**number) >= replay.first_hour());
+    let steps: Vec<Step> =
+        known.map(|(number, micros)| Step::whole_hour(hour(*number), CreditSum((*micros).into()))).collect();
+    steps.into_iter().filter(|step| step.known_at <= now).for_each(|step| replay.add(step, &mut |_| {}));
+    replay.pass(now, &mut |_| {});
+    replay
+}
+
+fn ways_out(org: &OrgTerms, replay: &Replay<'_>, now: Timestamp) -> Vec<Remedy> {
+    let judged = &replay.turn().judged;
+    let bound_by = in_force(Some(&org.policies), &DefaultTerms::Allow, now);
+    remedies(&judged.level, &judged.figures, bound_by, None, replay.greatest_blocked_base())
+}
+
+/// The org's terms once what is told was done at `now`, `more` beyond the amount told.
+fn with(org: &OrgTerms, remedy: Remedy, more: i128, now: Timestamp) -> OrgTerms {
+    let micros = |sum: CreditSum| Credits::from_micros(i64::try_from(sum.0 + more).unwrap()).unwrap();
+    let (_, policy) = org.policies.in_force(now).unwrap();
+    let policy = OrgPolicy { effective_at: now, ..policy.clone() };
+    let mut org = org.clone();
+    let record = match remedy {
+        Remedy::RaiseBase(above) => TermsRecord::OrgPolicy(OrgPolicy { base_allocation: micros(above), ..policy }),
+        Remedy::RaiseSoftExtra(above) => {
+            let soft = OrgPolicy { soft_extra: micros(above), limit_mode: LimitMode::Soft, ..policy };
+            TermsRecord::OrgPolicy(soft)
+        }
+        Remedy::Buy(above) => TermsRecord::CreditGrant(grant(micros(above).micros(), now)),
+        Remedy::Activate => TermsRecord::OrgPolicy(OrgPolicy { status: OrgStatus::Active, ..policy }),
+        other => panic!("{other:?}"),
+    };
+    org.insert(1_000, record);
+    org
+}
+
+#[test]
+fn a_base_that_is_raised_pays_what_a_grant_paid_that_has_ended_since() {
+    let ended = CreditGrant {
+        expires_at: Some(at("2026-11-10T00:00:00Z")),
+        ..grant(50_000_000, at("2026-11-01T00:00:00Z"))
+    };
+    let mut org = OrgTerms { policies: history([policy()]), ..OrgTerms::default() };
+    org.insert(20, TermsRecord::CreditGrant(ended));
+    let usage = BTreeMap::from([(at("2026-11-05T00:00:00Z").hour().0 - hour(0).0, 150_000_000)]);
+    let now = at("2026-11-11T00:00:00Z");
+    let replay = replayed(&org, &usage, now);
+    let expected = [
+        Remedy::RaiseBase(CreditSum::whole(150)),
+        Remedy::RaiseSoftExtra(CreditSum::ZERO),
+        Remedy::Buy(CreditSum::ZERO),
+    ];
+    assert_eq!(ways_out(&org, &replay, now), expected);
+}
+
 proptest! {
     #[test]
-    fn a_remedy_unblocks_from_one_micro_credit_above_its_amount_on(policy in policies(), used in 0..4000_i128) {
-        let used = CreditSum(used);
-        let before = judged(&policy, used);
-        let policies = history([policy.clone()]);
-        let terms = in_force(Some(&policies), &DefaultTerms::Allow, at(NOW));
-        let remedies = remedies(&before.level, &before.figures, terms, None);
-        prop_assert_eq!(remedies.is_empty(), before.level.action == Action::Allow);
-        let one = CreditSum(1);
+    fn a_remedy_unblocks_from_one_micro_credit_above_its_amount_on(
+        policy in policies(),
+        grants in grants(),
+        usage in prop::collection::btree_map(0..1400_i32, -300..900_i64, 0..12),
+        now in 745..1400_i32,
+    ) {
+        let mut org = OrgTerms { policies: history([policy]), ..OrgTerms::default() };
+        for (offset, grant) in (20..).zip(grants) {
+            org.insert(offset, TermsRecord::CreditGrant(grant));
+        }
+        let now = hour(now).start().plus_micros(5_000);
+        let before = replayed(&org, &usage, now);
+        let remedies = ways_out(&org, &before, now);
+        prop_assert_eq!(remedies.is_empty(), before.turn().judged.level.action == Action::Allow);
         for remedy in remedies {
-            let with = |more: CreditSum| match remedy {
-                Remedy::RaiseBase(above) => OrgPolicy { base_allocation: micros(above + more), ..policy.clone() },
-                Remedy::RaiseSoftExtra(above) => {
-                    OrgPolicy { soft_extra: micros(above + more), limit_mode: LimitMode::Soft, ..policy.clone() }
-                }
-                // What a grant adds counts like base as soon as it starts.
-                Remedy::Buy(above) => OrgPolicy {
-                    base_allocation: micros(CreditSum::from(policy.base_allocation) + above + more),
-                    ..policy.clone()
-                },
-                Remedy::Activate => OrgPolicy { status: OrgStatus::Active, ..policy.clone() },
-                other => panic!("{other:?}"),
+            let after = |more: i128| {
+                let level = replayed(&with(&org, remedy, more, now), &usage, now).turn().judged.level.clone();
+                (level.action, level.reason)
             };
             if remedy == Remedy::Activate {
-                prop_assert_ne!(judged(&with(one), used).level.reason, DecisionReason::Suspended);
+                prop_assert_ne!(after(0).1, DecisionReason::Suspended);
                 continue;
             }
-            prop_assert_eq!(judged(&with(CreditSum::ZERO), used).level.action, Action::Block, "{:?}", remedy);
-            prop_assert_eq!(judged(&with(one), used).level.action, Action::Allow, "{:?}", remedy);
+            prop_assert_eq!(after(0).0, Action::Block, "{:?}", remedy);
+            prop_assert_eq!(after(1).0, Action::Allow, "{:?}", remedy);
         }
     }
 
@@ -92,7 +178,7 @@ proptest! {
         end in 0..2000_i32,
     ) {
         let first = at("2026-09-01T00:00:00Z").hour();
-        let hour = |number: i32| tallyman::domain::time::Hour(first.0 + number);
+        let hour = |number: i32| Hour(first.0 + number);
         let mut all = vec![policy()];
         all.extend(changes.iter().map(|(when, base)| OrgPolicy {
             base_allocation: Credits::from_micros(base * 1_000_000).unwrap(),
