@@ -263,7 +263,8 @@ fn held(
     std::iter::once(own).chain(worked_out).map(last_word).collect()
 }
 
-/// Rows tell the hour; a decision made in it that says the same tells the instant.
+/// Rows tell the hour; a decision that says the same, made in it or, of usage dated ahead, in the one before, tells the
+/// instant.
 fn exact(
     (at, by_usage_of): (Timestamp, Option<Hour>),
     judged: &Level,
@@ -274,7 +275,7 @@ fn exact(
         // No row tells when a guard blocked.
         level.reason == DecisionReason::Guard
             || (level.action, level.reason) == (judged.action, judged.reason)
-                && by_usage_of.is_some_and(|hour| hour == decision.decided_at.hour())
+                && by_usage_of.is_some_and(|hour| (0..=1).contains(&(hour.0 - decision.decided_at.hour().0)))
     };
     decision.filter(same).map_or((at, by_usage_of), |decision| (decision.decided_at, None))
 }
@@ -291,6 +292,15 @@ fn also_blocked(decisions: Vec<LimitDecision>, told: Option<&LimitDecision>) -> 
     decisions.into_iter().filter(|decision| decision.level.action == Action::Block && other(decision)).collect()
 }
 
+/// An hour's usage as far as it is known at `at`: now all of it, also what is dated minutes ahead, as the decider counts
+/// it; at a past instant the hours before its own.
+pub(super) fn known_by(at: Timestamp, is_past: bool, hour: Hour, credits: CreditSum) -> Option<Step> {
+    if hour < at.hour() {
+        return Some(Step::whole_hour(hour, credits));
+    }
+    (!is_past).then_some(Step { known_at: at, hour, credits })
+}
+
 /// The running period replayed to `at` from its hours. A past instant's own hour is not counted, and told apart.
 fn replayed<'a>(
     snapshot: &StoreSnapshot<'_>,
@@ -302,16 +312,12 @@ fn replayed<'a>(
 ) -> Result<(Replay<'a>, Option<CreditSum>), QueryError> {
     let mut replay = Replay::new(org, terms, period.starts_at());
     let mut in_that_hour = CreditSum::ZERO;
-    let hours = org_hours(snapshot, org, replay.first_hour())?;
-    for (hour, credits) in hours.into_iter().take_while(|(hour, _)| *hour <= at.hour()) {
-        if hour < at.hour() {
-            replay.add(Step::whole_hour(hour, credits), &mut |_| {});
-        } else {
+    for (hour, credits) in org_hours(snapshot, org, replay.first_hour())? {
+        if let Some(step) = known_by(at, is_past, hour, credits) {
+            replay.add(step, &mut |_| {});
+        } else if hour == at.hour() {
             in_that_hour += credits;
         }
-    }
-    if !is_past {
-        replay.add(Step { known_at: at, hour: at.hour(), credits: in_that_hour }, &mut |_| {});
     }
     replay.pass(at, &mut |_| {});
     Ok((replay, is_past.then_some(in_that_hour)))
@@ -339,7 +345,8 @@ fn unblocked_at(mut replay: Replay<'_>, action: Action) -> Option<Timestamp> {
     None
 }
 
-/// The period's usage, of a value or of the whole org, up to and with the hour of `at`, by UTC day and product.
+/// The period's usage, of a value or of the whole org, by UTC day and product: now all of it, else up to and with the hour
+/// of `at`.
 fn days(
     snapshot: &StoreSnapshot<'_>,
     org: &str,
@@ -348,8 +355,8 @@ fn days(
     (at, is_past): (Timestamp, bool),
 ) -> Result<Vec<ExplainedDay>, QueryError> {
     let next = Hour(at.hour().0.saturating_add(1));
-    // Nothing is dated beyond the running hour by more than minutes, and whole days can be told where hours cannot.
-    let end = if is_past { next } else { Hour(next.0.saturating_add(23)).day().first_hour() };
+    // Nothing is dated beyond the next hour, and whole days can be told where hours cannot.
+    let end = if is_past { next } else { Hour(next.0.saturating_add(24)).day().first_hour() };
     let end = end.min(period.end);
     let edges = Bucket::Day.cut(&TimeZone::UTC, period.start, end, &|_| end)?;
     let mut days: BTreeMap<Day, ExplainedDay> = BTreeMap::new();

@@ -16,7 +16,7 @@ use crate::domain::time::{Hour, Timestamp};
 use crate::store::StoreSnapshot;
 
 use super::QueryError;
-use super::explain::TURNS_AHEAD_MAX;
+use super::explain::{TURNS_AHEAD_MAX, known_by};
 use super::overage::{org_hours, value_hours};
 use super::plan::plan;
 
@@ -90,8 +90,8 @@ impl<'a> Replayed<'a> {
     ) -> Result<(), QueryError> {
         let Self { scope, replay, in_that_hour } = self;
         let mut take = |hour: Hour, credits| {
-            if hour < at.hour() {
-                replay.add(Step::whole_hour(hour, credits), &mut |_, _| {});
+            if let Some(step) = known_by(at, is_past, hour, credits) {
+                replay.add(step, &mut |_, _| {});
             } else if hour == at.hour() {
                 *in_that_hour += credits;
             }
@@ -100,17 +100,13 @@ impl<'a> Replayed<'a> {
             (None, _) => org_hours(snapshot, org, first)?.into_iter().for_each(|(hour, sum)| take(hour, sum)),
             (Some(_), None) => {}
             (Some(dimension), Some(own)) => {
-                let end = Hour(at.hour().0.saturating_add(1));
-                value_hours(snapshot, org, dimension, first..end, &mut |hour, value, credits| {
+                let end = if is_past { at.hour().0.saturating_add(1) } else { i32::MAX };
+                value_hours(snapshot, org, dimension, first..Hour(end), &mut |hour, value, credits| {
                     if value == own {
                         take(hour, credits);
                     }
                 })?;
             }
-        }
-        if !is_past {
-            let step = Step { known_at: at, hour: at.hour(), credits: *in_that_hour };
-            replay.add(step, &mut |_, _| {});
         }
         Ok(())
     }

@@ -233,6 +233,32 @@ fn a_budget_of_a_past_instant_is_told_from_the_terms_and_hours_of_then() {
 }
 
 #[test]
+fn usage_dated_minutes_ahead_counts_now_as_it_does_for_the_decider() {
+    let mut early = event("2026-11-21T00:00:00Z", "chat", 9_000_000);
+    early.values[Dimension::User.index()] = Some("ann");
+    let events = [event("2026-11-20T09:00:00Z", "chat", 3_000_000), early];
+    let weekly = DAILY.replace("period: day", "period: week");
+    let mut published: LimitDecision = decision();
+    let scope =
+        BudgetScope { dimension: Some(Dimension::User), value: Some("ann".into()), budget_id: "daily".into() };
+    published.scope.budget = Some(scope);
+    published.level.reason = DecisionReason::BudgetSpent;
+    published.decided_at = at("2026-11-20T23:59:10Z");
+    let mut fixture = Fixture::new();
+    fixture.clock.set(at("2026-11-20T23:59:30Z"));
+    fixture.commit_with("acme", &events, &terms(&format!("{POLICY}{weekly}")), Some(&published));
+    let server = Server::over(fixture, 1);
+    let org = server.get("/v1/orgs/acme/explain").json();
+    assert_eq!((&org["action"], &org["used"]), (&"BLOCK".into(), &"12.000000".into()));
+    assert_eq!(org["days"][1]["credits"], "9.000000", "{org}");
+    let ann = server.get("/v1/orgs/acme/explain?dimension=user&value=ann").json();
+    assert_eq!((&ann["budget_id"], &ann["used"]), (&"daily".into(), &"9.000000".into()));
+    assert_eq!(ann["holds_since"], "2026-11-20T23:59:10Z");
+    let past = server.get("/v1/orgs/acme/explain?at=2026-11-20T23:59:00Z").json();
+    assert_eq!((&past["action"], &past["used"]), (&"ALLOW".into(), &"3.000000".into()), "only whole hours before");
+}
+
+#[test]
 fn what_cannot_be_explained_is_refused_with_what_to_give() {
     let server = blocked();
     for (question, says) in [
