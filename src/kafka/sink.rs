@@ -27,8 +27,9 @@ const STEP: Duration = Duration::from_secs(10);
 const INIT: Duration = Duration::from_secs(30);
 /// How long an abort lets records on their way arrive.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long a full queue or records on their way are waited for between two looks.
-const LOOK: Duration = Duration::from_millis(1);
+/// How long a full queue or records on their way are waited for between two looks. Delivered records report nothing, so there
+/// is no event to wait for.
+const LOOK: Duration = Duration::from_micros(200);
 
 /// The context of a producer: its log lines become ours; delivery failures fail the transaction, nobody else asks.
 struct SinkContext;
@@ -143,7 +144,7 @@ impl KafkaSink {
                         return Err(error);
                     }
                     record = refused;
-                    producer.poll(LOOK);
+                    serve(producer);
                 }
             }
         }
@@ -177,10 +178,17 @@ fn is_fenced(error: &KafkaError) -> bool {
     )
 }
 
+/// Serves what waits and lets a moment pass. rust-rdkafka's poll takes whole milliseconds and spins through what is left of
+/// its time, so it is only ever asked for what is there.
+fn serve(producer: &BaseProducer<SinkContext>) {
+    producer.poll(Duration::ZERO);
+    thread::sleep(LOOK);
+}
+
 /// Waits until no record is on its way and every report is served.
 fn settle(producer: &BaseProducer<SinkContext>, deadline: Instant) {
     while producer.in_flight_count() > 0 && Instant::now() < deadline {
-        producer.poll(LOOK);
+        serve(producer);
     }
 }
 
@@ -205,7 +213,7 @@ fn abort(producer: &BaseProducer<SinkContext>, cause: &KafkaError) -> TransactEr
     let outcome = thread::scope(|scope| {
         scope.spawn(|| {
             while !aborted.load(Ordering::Relaxed) {
-                producer.poll(LOOK);
+                serve(producer);
             }
         });
         let outcome = retried(Instant::now() + STEP, |left| producer.abort_transaction(left));
