@@ -154,7 +154,10 @@ fn since(told: &Told) -> String {
         (false, true) => format!("since {}", told.word("holds_since")),
         _ => format!("decided {}", told.inner("decision", "decided_at")),
     };
-    let cause = if told.has("cause") {
+    let decided = format!("{} of {}", told.inner("decision", "action"), told.inner("decision", "decided_at"));
+    let cause = if told.has("decision") && told.inner("decision", "action") != told.word("action") {
+        format!("no decision says so yet, the last one is {decided}")
+    } else if told.has("cause") {
         let trace = Some(told.inner("cause", "trace_id")).filter(|trace| !trace.is_empty());
         let trace = trace.map(|trace| format!(", trace {trace}")).unwrap_or_default();
         format!(

@@ -1,6 +1,6 @@
 //! `explain`: which scope of an org is blocked or why it is allowed, since when, by which record and terms, from which
-//! sums, and what would unblock it. It judges with the decider's own function (`domain::replay`); a decision that was
-//! published is told as it was.
+//! sums, and what would unblock it. It judges with the decider's own function (`domain::replay`); of the decision that was
+//! published last it tells instant and cause.
 
 use std::collections::BTreeMap;
 
@@ -78,9 +78,9 @@ pub struct Explanation {
     pub scope: Option<BudgetScope>,
     /// The budget's record that binds it, and its offset.
     pub budget: Option<(i64, Budget)>,
-    /// What held then: that of the published decision where it still is the last one.
+    /// What held then, and its numbers: both are of one evaluation.
     pub level: Level,
-    /// Its numbers at that instant.
+    /// Its numbers.
     pub figures: Figures,
     /// The published decision that holds, with its scope, version and cause; `None` for an instant before it.
     pub decision: Option<LimitDecision>,
@@ -208,7 +208,7 @@ fn of_org(
     in_that_hour: Option<CreditSum>,
 ) -> Found {
     let judged = &replay.turn().judged;
-    let level = decision.map_or(&judged.level, |decision| &decision.level).clone();
+    let level = guarded(&judged.level, decision).clone();
     Found {
         figures: judged.figures,
         since: Some(exact(replay.since(), &judged.level, decision)),
@@ -226,7 +226,7 @@ fn of_scope(scope: &Replayed<'_>, decision: Option<&LimitDecision>, at: Timestam
     let judged = &bound.judged;
     let (offset, budget) = bound.budget;
     Found {
-        level: decision.map_or(&judged.level, |decision| &decision.level).clone(),
+        level: judged.level.clone(),
         figures: judged.figures,
         since: Some(exact(scope.since(), &judged.level, decision)),
         budget: Some((offset, budget.clone())),
@@ -235,6 +235,15 @@ fn of_scope(scope: &Replayed<'_>, decision: Option<&LimitDecision>, at: Timestam
         unblocked_at: scope.unblocked_at(),
         greatest_blocked_base: None,
     }
+}
+
+/// What was judged, so that level and figures are of one moment; the guard's block, which no row tells, while it is for
+/// the same limit of the same period.
+fn guarded<'l>(judged: &'l Level, decision: Option<&'l LimitDecision>) -> &'l Level {
+    let limit = |level: &Level| (level.allowance, level.extra, level.period_start, level.period_end);
+    let published = decision.map(|decision| &decision.level);
+    let stays = |held: &&Level| held.reason == DecisionReason::Guard && limit(held) == limit(judged);
+    published.filter(stays).unwrap_or(judged)
 }
 
 /// What held at a past instant of the scopes that a value meets: as it was published, where that is still the last

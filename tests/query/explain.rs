@@ -40,6 +40,11 @@ fn event(hour: &str, product: &'static str, micros: i64) -> Event {
 
 /// Twelve credits of ten, the limit crossed at ten o'clock of the day that is asked about.
 pub fn blocked() -> Server {
+    blocked_with("")
+}
+
+/// The same with further terms, which nothing was decided by.
+fn blocked_with(more: &str) -> Server {
     let mut published: LimitDecision = decision();
     published.level.period_start = at("2026-11-01T00:00:00Z");
     published.level.period_end = at("2026-12-01T00:00:00Z");
@@ -54,7 +59,7 @@ pub fn blocked() -> Server {
         event("2026-11-20T10:00:00Z", "chat", 4_500_000),
     ];
     let mut fixture = Fixture::new();
-    fixture.commit_with("acme", &events, &terms(POLICY), Some(&published));
+    fixture.commit_with("acme", &events, &terms(&format!("{POLICY}{more}")), Some(&published));
     Server::over(fixture, 1)
 }
 
@@ -174,6 +179,17 @@ fn a_past_instant_is_told_from_the_terms_and_hours_of_then() {
     let text = told(&server, &["--at", "2026-11-20T10:05:00Z"]).1;
     assert!(text.contains("acme is allowed: its usage is within the allowance"), "{text}");
     assert!(text.contains("Within that hour 4.500000 more were used, and by its end it was blocked."), "{text}");
+}
+
+#[test]
+fn level_and_figures_are_of_one_moment_also_before_a_grant_is_decided() {
+    let pack = "---\ntype: CreditGrant\norg_id: acme\ngrant_id: g\ncredits: 5\nkind: pack\neffective_at: 2026-11-20T12:29:59Z\n";
+    let server = blocked_with(pack);
+    let json = server.get("/v1/orgs/acme/explain").json();
+    let figures = ["action", "used", "allowance", "remaining"].map(|name| json[name].as_str().unwrap().to_owned());
+    assert_eq!(figures, ["ALLOW", "12.000000", "15.000000", "3.000000"]);
+    let text = told(&server, &[]).1;
+    assert!(text.contains("no decision says so yet, the last one is BLOCK of 2026-11-20T10:12:33Z."), "{text}");
 }
 
 #[test]
