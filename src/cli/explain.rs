@@ -145,13 +145,18 @@ fn why(reason: &str) -> &'static str {
     }
 }
 
+/// Hours do not tell what began and ended within one: only the last decision's own instant is free of that.
 fn since(told: &Told) -> String {
+    let at = told.word("holds_since");
     let since = match (told.has("holds_since_hour"), told.has("holds_since")) {
-        (true, _) => format!("since the hour of {}", told.word("holds_since_hour")),
-        (false, true) if told.word("holds_since") == told.word("period_start") => {
-            format!("since the period began, {}, or before", told.word("holds_since"))
+        (true, _) => {
+            format!("as far as whole hours tell, since within the hour of {}", told.word("holds_since_hour"))
         }
-        (false, true) => format!("since {}", told.word("holds_since")),
+        (false, true) if at == told.inner("decision", "decided_at") => format!("since {at} at the latest"),
+        (false, true) if at == told.word("period_start") => {
+            format!("as far as whole hours tell, since the period began, {at}, or before")
+        }
+        (false, true) => format!("as far as whole hours tell, since {at}"),
         _ => format!("decided {}", told.inner("decision", "decided_at")),
     };
     let decided = format!("{} of {}", told.inner("decision", "action"), told.inner("decision", "decided_at"));
@@ -161,7 +166,8 @@ fn since(told: &Told) -> String {
         let trace = Some(told.inner("cause", "trace_id")).filter(|trace| !trace.is_empty());
         let trace = trace.map(|trace| format!(", trace {trace}")).unwrap_or_default();
         format!(
-            "the last decision followed from event {} ({}, partition {}, offset {}{trace})",
+            "the last decision, of {}, followed from event {} ({}, partition {}, offset {}{trace})",
+            told.inner("decision", "decided_at"),
             told.inner("cause", "event_id"),
             told.inner("cause", "topic"),
             told.inner("cause", "partition"),

@@ -84,8 +84,9 @@ pub struct Explanation {
     pub figures: Figures,
     /// The published decision that holds, with its scope, version and cause; `None` for an instant before it.
     pub decision: Option<LimitDecision>,
-    /// Since when it has been so in its running period, and the hour of the usage that made it so, where only rows tell
-    /// it; `None` where they do not.
+    /// Since when it has been so in its running period: the instant of the last decision, at the latest, where that was
+    /// made in the hour of the change; else as far as whole hours tell, with the hour of the usage that made it so. `None`
+    /// where nothing tells.
     pub since: Option<(Timestamp, Option<Hour>)>,
     /// The policy that binds the org and its offset; `None` offset for that of `limits.default`.
     pub policy: Option<(Option<i64>, OrgPolicy)>,
@@ -211,7 +212,7 @@ fn of_org(
     let level = guarded(&judged.level, decision).clone();
     Found {
         figures: judged.figures,
-        since: Some(exact(replay.since(), &judged.level, decision)),
+        since: Some(exact(replay.since(), &level, decision)),
         budget: None,
         in_that_hour,
         unblocked_at: unblocked_at(replay.clone(), level.action),
@@ -272,19 +273,20 @@ fn held(
     std::iter::once(own).chain(worked_out).map(last_word).collect()
 }
 
-/// Rows tell the hour; a decision that says the same, made in it or, of usage dated ahead, in the one before, tells the
-/// instant.
+/// Rows tell the hour, and not what began and ended within one. A last decision that says the same, made in that hour or,
+/// of usage dated ahead, in the one before, tells an instant at which it was so already, and stayed so.
 fn exact(
     (at, by_usage_of): (Timestamp, Option<Hour>),
-    judged: &Level,
+    told: &Level,
     decision: Option<&LimitDecision>,
 ) -> (Timestamp, Option<Hour>) {
+    let (hour, ahead) = by_usage_of.map_or((at.hour(), 0), |hour| (hour, 1));
     let same = |decision: &&LimitDecision| {
         let level = &decision.level;
-        // No row tells when a guard blocked.
-        level.reason == DecisionReason::Guard
-            || (level.action, level.reason) == (judged.action, judged.reason)
-                && by_usage_of.is_some_and(|hour| (0..=1).contains(&(hour.0 - decision.decided_at.hour().0)))
+        (level.action, level.reason) == (told.action, told.reason)
+            // No row tells when a guard blocked.
+            && (level.reason == DecisionReason::Guard
+                || (0..=ahead).contains(&(hour.0 - decision.decided_at.hour().0)))
     };
     decision.filter(same).map_or((at, by_usage_of), |decision| (decision.decided_at, None))
 }

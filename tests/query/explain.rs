@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use tallyman::codec::terms_document::{DocumentDefaults, parse};
-use tallyman::domain::decision::{Cause, DecisionReason, LimitDecision};
+use tallyman::domain::decision::{Action, Cause, DecisionReason, LimitDecision};
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::scope::BudgetScope;
 use tallyman::domain::terms::{BudgetPeriod, TermsRecord};
@@ -126,7 +126,7 @@ fn a_block_is_told_with_its_instant_event_terms_sums_and_ways_out() {
     assert_eq!(code, 0, "{error}");
     let expected = "\
 acme is blocked: the allowance of this period is spent (ALLOWANCE_SPENT).
-So since 2026-11-20T10:12:33Z; the last decision followed from event e41 (credit.usage, partition 0, offset 41, trace 4bf9).
+So since 2026-11-20T10:12:33Z at the latest; the last decision, of 2026-11-20T10:12:33Z, followed from event e41 (credit.usage, partition 0, offset 41, trace 4bf9).
 
 Period  2026-11-01T00:00:00Z to 2026-12-01T00:00:00Z
 Used    12.000000 of 10.000000; 0.000000 remain
@@ -193,12 +193,36 @@ fn level_and_figures_are_of_one_moment_also_before_a_grant_is_decided() {
 }
 
 #[test]
+fn a_change_that_no_hour_tells_is_told_by_the_last_decision_and_an_hour_as_an_hour() {
+    let policy = POLICY.replace("effective_at: 2026-01-01T00:00:00Z", "effective_at: 2026-11-20T10:20:55Z");
+    let events = [event("2026-11-20T10:00:00Z", "chat", 4_500_000)];
+    let since = |decided_at: &str, more: &[Event]| {
+        let mut published: LimitDecision = decision();
+        published.level.action = Action::Allow;
+        published.level.reason = DecisionReason::WithinAllowance;
+        published.decided_at = at(decided_at);
+        let mut fixture = Fixture::new();
+        fixture.commit_with("acme", &[&events[..], more].concat(), &terms(&policy), Some(&published));
+        told(&Server::over(fixture, 1), &[]).1
+    };
+    // It was blocked in between, and allowed again within the hour in which the policy came.
+    let text = since("2026-11-20T10:21:01Z", &[]);
+    assert!(text.contains("So since 2026-11-20T10:21:01Z at the latest; the last decision, of"), "{text}");
+    let text = since("2026-11-20T11:21:01Z", &[]);
+    assert!(text.contains("So as far as whole hours tell, since 2026-11-20T10:20:55Z; the last dec"), "{text}");
+    let soon_taken_back =
+        [event("2026-11-20T11:00:00Z", "chat", 9_000_000), event("2026-11-20T12:00:00Z", "chat", -9_000_000)];
+    let text = since("2026-11-20T10:30:00Z", &soon_taken_back);
+    assert!(text.contains("So as far as whole hours tell, since within the hour of 2026-11-20T12:00:00Z;"), "{text}");
+}
+
+#[test]
 fn a_budget_that_blocks_is_told_with_its_own_period_record_and_sums() {
     let (code, text, error) = told(&budgeted(), &["--dimension", "user", "--value", "ann"]);
     assert_eq!(code, 0, "{error}");
     let expected = "\
 user ann of acme is blocked: the budget is spent (BUDGET_SPENT).
-So since 2026-11-20T10:12:33Z; the last decision followed from event e41 (credit.usage, partition 0, offset 41).
+So since 2026-11-20T10:12:33Z at the latest; the last decision, of 2026-11-20T10:12:33Z, followed from event e41 (credit.usage, partition 0, offset 41).
 
 Period  2026-11-20T00:00:00Z to 2026-11-21T00:00:00Z
 Used    5.000000 of 4.000000; 0.000000 remain
