@@ -89,10 +89,7 @@ fn write_csv(told: &Told, out: &mut dyn Write) -> io::Result<()> {
 fn write(told: &Told, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", headline(told))?;
     writeln!(out, "{}", since(told))?;
-    if told.word("at_end_of_that_hour") == "BLOCK" {
-        let more = told.word("used_in_that_hour");
-        writeln!(out, "Within that hour {more} more were used, and by its end it was blocked.")?;
-    }
+    grain(told, out)?;
     writeln!(out)?;
     writeln!(out, "Period  {} to {}", told.word("period_start"), told.word("period_end"))?;
     writeln!(out, "Used    {}", used(told))?;
@@ -114,6 +111,27 @@ fn write(told: &Told, out: &mut dyn Write) -> io::Result<()> {
             format!("{} {} (budget {})", text("dimension"), text("value"), text("budget_id"))
         };
         writeln!(out, "\nAlso blocked: {scope}, {}.", text("reason"))?;
+    }
+    Ok(())
+}
+
+/// What a past instant's own hour leaves open.
+fn grain(told: &Told, out: &mut dyn Write) -> io::Result<()> {
+    if told.has("usage_counted_to") {
+        let to = told.word("usage_counted_to");
+        writeln!(out, "Usage is known by the hour: this counts what came before {to}.")?;
+    }
+    if told.has("used_in_that_hour") {
+        let end = match told.word("at_end_of_that_hour").as_str() {
+            "BLOCK" => "by its end it was blocked",
+            "ALLOW" => "by its end it was allowed",
+            _ => "at its end it was as at its start",
+        };
+        let more = told.word("used_in_that_hour");
+        writeln!(
+            out,
+            "Within that hour {more} more were used, and {end}. `tallyman simulate --exact` tells instants."
+        )?;
     }
     Ok(())
 }
@@ -161,7 +179,7 @@ fn since(told: &Told) -> String {
     };
     let decided = format!("{} of {}", told.inner("decision", "action"), told.inner("decision", "decided_at"));
     let cause = if told.has("decision") && told.inner("decision", "action") != told.word("action") {
-        format!("no decision says so yet, the last one is {decided}")
+        format!("the last decision says otherwise: {decided}")
     } else if told.has("cause") {
         let trace = Some(told.inner("cause", "trace_id")).filter(|trace| !trace.is_empty());
         let trace = trace.map(|trace| format!(", trace {trace}")).unwrap_or_default();

@@ -262,7 +262,8 @@ fn write(answer: &Answer, exact: bool, out: &mut dyn Write) -> io::Result<()> {
     if !exact {
         writeln!(
             out,
-            "\nAn instant that usage brought about is told by its hour; --exact tells it to the event."
+            "\nAn instant that usage brought about is told by its hour, and what began and ended within one is not seen: \
+             --exact tells both to the event."
         )?;
     }
     Ok(())

@@ -55,6 +55,7 @@ fn body(answer: &Explanation, topics: &TopicNames) -> Object {
         "remaining": credits(answer.figures.remaining),
         "period_start": text(level.period_start),
         "period_end": text(level.period_end),
+        "usage_counted_to": json!(answer.counted_to.map(|hour| hour.start().to_string())),
         "used_in_that_hour": credits(answer.in_that_hour),
         "at_end_of_that_hour": json!(answer.at_end_of_hour.as_ref().map(|level| level.action.name())),
         "policies_topic": json!(topics.policies),

@@ -90,11 +90,14 @@ pub struct Explanation {
     pub since: Option<(Timestamp, Option<Hour>)>,
     /// The policy that binds the org and its offset; `None` offset for that of `limits.default`.
     pub policy: Option<(Option<i64>, OrgPolicy)>,
-    /// Credits of the running hour that are not counted, at a past instant: rows do not tell when in it they came.
+    /// The hour up to which usage is counted, of a past instant: rows do not tell when in its hour it came, so that is not
+    /// counted, but where the decision that holds was made in it; `None` where all is counted.
+    pub counted_to: Option<Hour>,
+    /// Credits of the instant's hour that are not counted; `None` where nothing of it is left out.
     pub in_that_hour: Option<CreditSum>,
-    /// What held at the end of that hour, where it is something else.
+    /// What held at the end of that hour, or holds now in it, where it is something else.
     pub at_end_of_hour: Option<Level>,
-    /// The scope's usage of its period up to the instant, by day.
+    /// The scope's usage of its period as far as it is counted, by day.
     pub days: Vec<ExplainedDay>,
     /// What would unblock it.
     pub remedies: Vec<Remedy>,
@@ -123,15 +126,21 @@ impl Query {
         let value = params.value.as_ref().map(|(dimension, value)| (*dimension, value.as_str()));
         let is_past = params.at.is_some();
 
+        let seen_of = |scope: Option<&BudgetScope>| {
+            let past = || Seen::past(at, moment.now, last_word(&published, scope, at));
+            if is_past { past() } else { Seen { at, until: ALL_HOURS, now: moment.now } }
+        };
         let period = terms.period(at);
-        let (replay, in_that_hour) = replayed(&snapshot, org, terms, period, at, is_past)?;
+        let (replay, in_that_hour) = replayed(&snapshot, org, terms, period, seen_of(None))?;
         let cycles = Cycles::new(terms, at, at);
         let scopes = if is_past {
             binding(&org_terms, value, at)
         } else {
             told(&published, value).and_then(|told| told.scope.budget.clone()).into_iter().collect()
         };
-        let mut scopes = replayed_scopes(&snapshot, (org, &org_terms), &cycles, scopes, (at, is_past))?;
+        let scopes = scopes.into_iter().map(|scope| (seen_of(Some(&scope)), scope)).collect();
+        let mut scopes = replayed_scopes(&snapshot, (org, &org_terms), &cycles, scopes)?;
+        let seen = seen_of(None);
         let candidates = if is_past { held(org, &replay, &scopes, &published, at) } else { published };
         let told = told(&candidates, value).cloned();
         let scope = told.as_ref().and_then(|told| told.scope.budget.clone());
@@ -140,16 +149,16 @@ impl Query {
         let bound_by = in_force(Some(&org_terms.policies), &self.default, at);
         let of = scopes.iter().position(|known| Some(&known.scope) == scope.as_ref());
         let found = match (of.map(|place| scopes.swap_remove(place)), &told) {
-            (Some(narrower), _) => of_scope(&narrower, decision.as_ref(), at, is_past),
-            (None, Some(told)) if scope.is_some() => Found::published(told),
-            _ => of_org(replay, decision.as_ref(), at, in_that_hour),
+            (Some(narrower), _) => of_scope(&narrower, decision.as_ref()),
+            (None, Some(told)) if scope.is_some() => Found::published(told, seen),
+            _ => of_org(replay, decision.as_ref(), seen, in_that_hour),
         };
         let counted = scope.as_ref().and_then(|scope| Some((scope.dimension?, scope.value.as_deref()?)));
         let level_period = Period { start: found.level.period_start.hour(), end: found.level.period_end.hour() };
         let period = if scope.is_some() { level_period } else { period };
         // To the rest of a `*` budget nothing counts.
         let is_rest = scope.as_ref().is_some_and(|scope| scope.dimension.is_some() && scope.value.is_none());
-        let days = if is_rest { Vec::new() } else { days(&snapshot, org, counted, period, (at, is_past))? };
+        let days = if is_rest { Vec::new() } else { days(&snapshot, org, counted, period, found.seen)? };
         Ok(Explanation {
             org_id: org.to_owned(),
             at,
@@ -158,6 +167,7 @@ impl Query {
             budget: found.budget,
             since: found.since,
             policy: policy_of(bound_by),
+            counted_to: (found.seen.until < ALL_HOURS).then_some(found.seen.until),
             in_that_hour: found.in_that_hour,
             at_end_of_hour: found.at_end_of_hour,
             days,
@@ -176,6 +186,7 @@ struct Found {
     figures: Figures,
     since: Option<(Timestamp, Option<Hour>)>,
     budget: Option<(i64, Budget)>,
+    seen: Seen,
     in_that_hour: Option<CreditSum>,
     at_end_of_hour: Option<Level>,
     unblocked_at: Option<Timestamp>,
@@ -188,12 +199,13 @@ impl Found {
     }
 
     /// A decision whose scope neither terms nor rows tell any more.
-    fn published(decision: &LimitDecision) -> Self {
+    fn published(decision: &LimitDecision, seen: Seen) -> Self {
         Self {
             level: decision.level.clone(),
             figures: decision.figures,
             since: None,
             budget: None,
+            seen,
             in_that_hour: None,
             at_end_of_hour: None,
             unblocked_at: Some(decision.level.period_end),
@@ -205,7 +217,7 @@ impl Found {
 fn of_org(
     replay: Replay<'_>,
     decision: Option<&LimitDecision>,
-    at: Timestamp,
+    seen: Seen,
     in_that_hour: Option<CreditSum>,
 ) -> Found {
     let judged = &replay.turn().judged;
@@ -214,15 +226,16 @@ fn of_org(
         figures: judged.figures,
         since: Some(exact(replay.since(), &level, decision)),
         budget: None,
+        seen,
         in_that_hour,
         unblocked_at: unblocked_at(replay.clone(), level.action),
         greatest_blocked_base: (level.action == Action::Block).then(|| replay.greatest_blocked_base()).flatten(),
-        at_end_of_hour: in_that_hour.and_then(|credits| at_end_of_hour(replay, at, credits)),
+        at_end_of_hour: in_that_hour.and_then(|credits| at_end_of_hour(replay, seen, credits)),
         level,
     }
 }
 
-fn of_scope(scope: &Replayed<'_>, decision: Option<&LimitDecision>, at: Timestamp, is_past: bool) -> Found {
+fn of_scope(scope: &Replayed<'_>, decision: Option<&LimitDecision>) -> Found {
     let bound = scope.bound().expect("only scopes that are bound are kept");
     let judged = &bound.judged;
     let (offset, budget) = bound.budget;
@@ -231,8 +244,9 @@ fn of_scope(scope: &Replayed<'_>, decision: Option<&LimitDecision>, at: Timestam
         figures: judged.figures,
         since: Some(exact(scope.since(), &judged.level, decision)),
         budget: Some((offset, budget.clone())),
-        in_that_hour: is_past.then_some(scope.in_that_hour),
-        at_end_of_hour: if is_past { scope.at_end_of_hour(at) } else { None },
+        seen: scope.seen,
+        in_that_hour: scope.in_that_hour,
+        at_end_of_hour: scope.at_end_of_hour(),
         unblocked_at: scope.unblocked_at(),
         greatest_blocked_base: None,
     }
@@ -266,11 +280,18 @@ fn held(
         cause: Cause::default(),
     };
     let worked_out = scopes.iter().filter_map(|scope| scope.decision(org, at));
-    let last_word = |held: LimitDecision| {
-        let known = published.iter().find(|known| known.scope == held.scope && known.decided_at <= at);
-        known.cloned().unwrap_or(held)
-    };
-    std::iter::once(own).chain(worked_out).map(last_word).collect()
+    let known =
+        |held: LimitDecision| last_word(published, held.scope.budget.as_ref(), at).cloned().unwrap_or(held);
+    std::iter::once(own).chain(worked_out).map(known).collect()
+}
+
+/// The published decision of a scope, where it was the last word at `at` already.
+fn last_word<'d>(
+    published: &'d [LimitDecision],
+    scope: Option<&BudgetScope>,
+    at: Timestamp,
+) -> Option<&'d LimitDecision> {
+    published.iter().find(|known| known.scope.budget.as_ref() == scope && known.decided_at <= at)
 }
 
 /// Rows tell the hour, and not what began and ended within one. A last decision that says the same, made in that hour or,
@@ -303,40 +324,69 @@ fn also_blocked(decisions: Vec<LimitDecision>, told: Option<&LimitDecision>) -> 
     decisions.into_iter().filter(|decision| decision.level.action == Action::Block && other(decision)).collect()
 }
 
-/// An hour's usage as far as it is known at `at`: now all of it, also what is dated minutes ahead, as the decider counts
-/// it; at a past instant the hours before its own.
-pub(super) fn known_by(at: Timestamp, is_past: bool, hour: Hour, credits: CreditSum) -> Option<Step> {
-    if hour < at.hour() {
-        return Some(Step::whole_hour(hour, credits));
-    }
-    (!is_past).then_some(Step { known_at: at, hour, credits })
+/// Above every hour.
+pub(super) const ALL_HOURS: Hour = Hour(i32::MAX);
+
+/// What of a scope's usage is seen at an instant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) at: Timestamp,
+    /// The first hour that is not.
+    pub(super) until: Hour,
+    pub(super) now: Timestamp,
 }
 
-/// The running period replayed to `at` from its hours. A past instant's own hour is not counted, and told apart.
+impl Seen {
+    /// Of a past instant: the hours before its own; with its own where the decision that held was made in it, for what
+    /// held then still did at its end.
+    fn past(at: Timestamp, now: Timestamp, decision: Option<&LimitDecision>) -> Self {
+        let own = decision.is_some_and(|decision| decision.decided_at.hour() == at.hour());
+        Self { at, until: Hour(at.hour().0.saturating_add(own.into())), now }
+    }
+
+    /// An hour's usage as it is seen; now also what is dated minutes ahead, as the decider counts it.
+    pub(super) fn step(self, hour: Hour, credits: CreditSum) -> Option<Step> {
+        let whole = hour < self.at.hour();
+        let step = if whole { Step::whole_hour(hour, credits) } else { Step { known_at: self.at, hour, credits } };
+        (hour < self.until).then_some(step)
+    }
+
+    /// Whether an hour is the one of which nothing is seen, though it has begun.
+    pub(super) fn hides(self, hour: Hour) -> bool {
+        hour == self.at.hour() && hour >= self.until && self.at > hour.start()
+    }
+
+    /// The rest of the instant's hour, known at its end, or now where it still runs.
+    pub(super) fn rest(self, credits: CreditSum) -> Step {
+        let step = Step::whole_hour(self.at.hour(), credits);
+        Step { known_at: step.known_at.min(self.now), ..step }
+    }
+}
+
+/// The running period replayed from its hours, and what of the instant's own hour is not counted.
 fn replayed<'a>(
     snapshot: &StoreSnapshot<'_>,
     org: &'a str,
     terms: Terms<'a>,
     period: Period,
-    at: Timestamp,
-    is_past: bool,
+    seen: Seen,
 ) -> Result<(Replay<'a>, Option<CreditSum>), QueryError> {
     let mut replay = Replay::new(org, terms, period.starts_at());
-    let mut in_that_hour = CreditSum::ZERO;
+    let mut in_that_hour = None;
     for (hour, credits) in org_hours(snapshot, org, replay.first_hour())? {
-        if let Some(step) = known_by(at, is_past, hour, credits) {
+        if let Some(step) = seen.step(hour, credits) {
             replay.add(step, &mut |_| {});
-        } else if hour == at.hour() {
-            in_that_hour += credits;
+        } else if seen.hides(hour) {
+            in_that_hour = Some(credits);
         }
     }
-    replay.pass(at, &mut |_| {});
-    Ok((replay, is_past.then_some(in_that_hour)))
+    replay.pass(seen.at, &mut |_| {});
+    Ok((replay, in_that_hour))
 }
 
-fn at_end_of_hour(mut replay: Replay<'_>, at: Timestamp, credits: CreditSum) -> Option<Level> {
+fn at_end_of_hour(mut replay: Replay<'_>, seen: Seen, credits: CreditSum) -> Option<Level> {
     let before = replay.turn().judged.level.action;
-    replay.add(Step::whole_hour(at.hour(), credits), &mut |_| {});
+    replay.add(seen.rest(credits), &mut |_| {});
     let level = &replay.turn().judged.level;
     (level.action != before).then(|| level.clone())
 }
@@ -356,19 +406,16 @@ fn unblocked_at(mut replay: Replay<'_>, action: Action) -> Option<Timestamp> {
     None
 }
 
-/// The period's usage, of a value or of the whole org, by UTC day and product: now all of it, else up to and with the hour
-/// of `at`.
+/// The period's usage as far as it is seen, of a value or of the whole org, by UTC day and product.
 fn days(
     snapshot: &StoreSnapshot<'_>,
     org: &str,
     value: Option<(Dimension, &str)>,
     period: Period,
-    (at, is_past): (Timestamp, bool),
+    seen: Seen,
 ) -> Result<Vec<ExplainedDay>, QueryError> {
-    let next = Hour(at.hour().0.saturating_add(1));
     // Nothing is dated beyond the next hour, and whole days can be told where hours cannot.
-    let end = if is_past { next } else { Hour(next.0.saturating_add(24)).day().first_hour() };
-    let end = end.min(period.end);
+    let end = seen.until.min(Hour(seen.at.hour().0.saturating_add(25)).day().first_hour()).min(period.end);
     let edges = Bucket::Day.cut(&TimeZone::UTC, period.start, end, &|_| end)?;
     let mut days: BTreeMap<Day, ExplainedDay> = BTreeMap::new();
     let entry = |day| ExplainedDay { day, credits: CreditSum::ZERO, products: BTreeMap::new() };

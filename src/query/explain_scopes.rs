@@ -8,7 +8,6 @@ use crate::domain::budget_replay::{Bound, Cycles, ScopeReplay};
 use crate::domain::credits::CreditSum;
 use crate::domain::decision::{Action, Cause, Level, LimitDecision};
 use crate::domain::dimension::Dimension;
-use crate::domain::replay::Step;
 use crate::domain::scope::{BudgetScope, Scope};
 use crate::domain::terms::Budget;
 use crate::domain::terms_book::{History, OrgTerms};
@@ -16,7 +15,7 @@ use crate::domain::time::{Hour, Timestamp};
 use crate::store::StoreSnapshot;
 
 use super::QueryError;
-use super::explain::{TURNS_AHEAD_MAX, known_by};
+use super::explain::{Seen, TURNS_AHEAD_MAX};
 use super::overage::{org_hours, value_hours};
 use super::plan::plan;
 
@@ -24,8 +23,9 @@ use super::plan::plan;
 pub(super) struct Replayed<'a> {
     pub(super) scope: BudgetScope,
     pub(super) replay: ScopeReplay<'a>,
-    /// Credits of the running hour that are not counted, at a past instant.
-    pub(super) in_that_hour: CreditSum,
+    pub(super) seen: Seen,
+    /// Credits of the instant's hour that are not counted.
+    pub(super) in_that_hour: Option<CreditSum>,
 }
 
 /// The scopes that budgets in force at `at` make of a request with that value, or with none that is known.
@@ -46,8 +46,8 @@ pub(super) fn binding(org: &OrgTerms, asked: Option<(Dimension, &str)>, at: Time
     org.budgets.iter().filter_map(scope).collect()
 }
 
-/// Replays scopes to `at`; without those whose dimension no view keeps by hour: their budgets decide nothing. A past
-/// instant's own hour is not counted, and told apart.
+/// Replays scopes as far as each is seen; without those whose dimension no view keeps by hour: their budgets decide
+/// nothing.
 ///
 /// # Errors
 /// When the store cannot be read.
@@ -55,11 +55,10 @@ pub(super) fn replayed<'a>(
     snapshot: &StoreSnapshot<'_>,
     (name, org): (&str, &'a OrgTerms),
     cycles: &'a Cycles<'a>,
-    scopes: Vec<BudgetScope>,
-    (at, is_past): (Timestamp, bool),
+    scopes: Vec<(Seen, BudgetScope)>,
 ) -> Result<Vec<Replayed<'a>>, QueryError> {
     let mut all = Vec::with_capacity(scopes.len());
-    for scope in scopes {
+    for (seen, scope) in scopes {
         let Some(history) = org.budgets.get(&scope.budget_id) else { continue };
         let value = scope.value.as_deref();
         let exact = |other: &Budget| {
@@ -68,12 +67,12 @@ pub(super) fn replayed<'a>(
         let others = org.budgets.iter().filter(|(id, _)| **id != scope.budget_id).map(|(_, history)| history);
         let others = others.filter(|history| history.iter().any(|(_, other)| exact(other))).collect();
         let replay = ScopeReplay::new(cycles, history, others, (scope.dimension, value));
-        let mut one = Replayed { replay, scope, in_that_hour: CreditSum::ZERO };
-        match one.read(snapshot, name, cycles.first_hour(), (at, is_past)) {
+        let mut one = Replayed { replay, scope, seen, in_that_hour: None };
+        match one.read(snapshot, name, cycles.first_hour()) {
             Err(QueryError::NeedsView { .. }) => continue,
             read => read?,
         }
-        if one.replay.look(at).is_some() {
+        if one.replay.look(seen.at).is_some() {
             all.push(one);
         }
     }
@@ -81,27 +80,21 @@ pub(super) fn replayed<'a>(
 }
 
 impl<'a> Replayed<'a> {
-    fn read(
-        &mut self,
-        snapshot: &StoreSnapshot<'_>,
-        org: &str,
-        first: Hour,
-        (at, is_past): (Timestamp, bool),
-    ) -> Result<(), QueryError> {
-        let Self { scope, replay, in_that_hour } = self;
+    fn read(&mut self, snapshot: &StoreSnapshot<'_>, org: &str, first: Hour) -> Result<(), QueryError> {
+        let Self { scope, replay, seen, in_that_hour } = self;
         let mut take = |hour: Hour, credits| {
-            if let Some(step) = known_by(at, is_past, hour, credits) {
+            if let Some(step) = seen.step(hour, credits) {
                 replay.add(step, &mut |_, _| {});
-            } else if hour == at.hour() {
-                *in_that_hour += credits;
+            } else if seen.hides(hour) {
+                *in_that_hour.get_or_insert_default() += credits;
             }
         };
         match (scope.dimension, scope.value.as_deref()) {
             (None, _) => org_hours(snapshot, org, first)?.into_iter().for_each(|(hour, sum)| take(hour, sum)),
             (Some(_), None) => {}
             (Some(dimension), Some(own)) => {
-                let end = if is_past { at.hour().0.saturating_add(1) } else { i32::MAX };
-                value_hours(snapshot, org, dimension, first..Hour(end), &mut |hour, value, credits| {
+                let end = seen.until.max(Hour(seen.at.hour().0.saturating_add(1)));
+                value_hours(snapshot, org, dimension, first..end, &mut |hour, value, credits| {
                     if value == own {
                         take(hour, credits);
                     }
@@ -157,11 +150,12 @@ impl<'a> Replayed<'a> {
         None
     }
 
-    /// What held at the end of the hour of `at`, where it allows or blocks otherwise.
-    pub(super) fn at_end_of_hour(&self, at: Timestamp) -> Option<Level> {
+    /// What held at the end of the instant's hour, where it allows or blocks otherwise.
+    pub(super) fn at_end_of_hour(&self) -> Option<Level> {
+        let rest = self.seen.rest(self.in_that_hour?);
         let before = self.bound()?.judged.level.action;
         let mut replay = self.replay.clone();
-        replay.add(Step::whole_hour(at.hour(), self.in_that_hour), &mut |_, _| {});
+        replay.add(rest, &mut |_, _| {});
         let level = &replay.bound()?.judged.level;
         (level.action != before).then(|| level.clone())
     }

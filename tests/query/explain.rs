@@ -165,6 +165,12 @@ fn a_past_instant_is_told_from_the_terms_and_hours_of_then() {
         (&"4.500000".into(), &"BLOCK".into())
     );
     assert_eq!((&before["decision"], &before["cause"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    let sum = |json: &serde_json::Value| json["days"].as_array().unwrap().last().unwrap()["credits"].clone();
+    assert_eq!((sum(&before), &before["usage_counted_to"]), ("4.500000".into(), &"2026-11-20T10:00:00Z".into()));
+    let decided = at("2026-11-20T10:20:00Z");
+    let figures = ["action", "used", "remaining", "usage_counted_to"].map(|name| decided[name].as_str().unwrap());
+    assert_eq!(figures, ["BLOCK", "12.000000", "0.000000", "2026-11-20T11:00:00Z"]);
+    assert_eq!((sum(&decided), &decided["used_in_that_hour"]), ("9.000000".into(), &serde_json::Value::Null));
     let after = at("2026-11-20T11:30:00Z");
     assert_eq!(
         (&after["action"], &after["reason"]),
@@ -178,7 +184,15 @@ fn a_past_instant_is_told_from_the_terms_and_hours_of_then() {
     assert_eq!((&year["action"], &year["reason"]), (&"ALLOW".into(), &"NO_POLICY".into()));
     let text = told(&server, &["--at", "2026-11-20T10:05:00Z"]).1;
     assert!(text.contains("acme is allowed: its usage is within the allowance"), "{text}");
-    assert!(text.contains("Within that hour 4.500000 more were used, and by its end it was blocked."), "{text}");
+    let grain = "Usage is known by the hour: this counts what came before 2026-11-20T10:00:00Z.\n\
+                 Within that hour 4.500000 more were used, and by its end it was blocked. `tallyman simulate --exact` \
+                 tells instants.\n";
+    assert!(text.contains(grain), "{text}");
+    let text = told(&server, &["--at", "2026-11-20T09:30:00Z"]).1;
+    assert!(
+        text.contains("Within that hour 4.500000 more were used, and at its end it was as at its start."),
+        "{text}"
+    );
 }
 
 #[test]
@@ -189,7 +203,7 @@ fn level_and_figures_are_of_one_moment_also_before_a_grant_is_decided() {
     let figures = ["action", "used", "allowance", "remaining"].map(|name| json[name].as_str().unwrap().to_owned());
     assert_eq!(figures, ["ALLOW", "12.000000", "15.000000", "3.000000"]);
     let text = told(&server, &[]).1;
-    assert!(text.contains("no decision says so yet, the last one is BLOCK of 2026-11-20T10:12:33Z."), "{text}");
+    assert!(text.contains("the last decision says otherwise: BLOCK of 2026-11-20T10:12:33Z."), "{text}");
 }
 
 #[test]
@@ -213,7 +227,10 @@ fn a_change_that_no_hour_tells_is_told_by_the_last_decision_and_an_hour_as_an_ho
     let soon_taken_back =
         [event("2026-11-20T11:00:00Z", "chat", 9_000_000), event("2026-11-20T12:00:00Z", "chat", -9_000_000)];
     let text = since("2026-11-20T10:30:00Z", &soon_taken_back);
-    assert!(text.contains("So as far as whole hours tell, since within the hour of 2026-11-20T12:00:00Z;"), "{text}");
+    assert!(
+        text.contains("So as far as whole hours tell, since within the hour of 2026-11-20T12:00:00Z;"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -43,7 +43,7 @@ packs asked for                   0                     0
 90 % reached                      2026-11-20T09:00:00Z  2026-11-20T10:00:00Z
 100 % reached                     2026-11-20T10:00:00Z  2026-11-20T10:00:00Z
 
-An instant that usage brought about is told by its hour; --exact tells it to the event.
+An instant that usage brought about is told by its hour, and what began and ended within one is not seen: --exact tells both to the event.
 ";
     assert_eq!(text, expected);
     let (_, json, _) = told(&server, SOFT, &["--output", "json"]);
