@@ -28,12 +28,18 @@ impl Desk {
 
     /// Exit code, standard output and standard error, without the folder's name.
     fn apply(&self, text: &str, more: &[&str]) -> (i32, String, String) {
+        self.ask(&["policy", "apply"], text, more)
+    }
+
+    /// The same of any command that takes a file of terms.
+    fn ask(&self, command: &[&str], text: &str, more: &[&str]) -> (i32, String, String) {
         let path = self.file(text);
         let done = Command::new(env!("CARGO_BIN_EXE_tallyman"))
-            .args(["policy", "apply"])
+            .args(command)
             .arg(&path)
             .args(more)
             .env("TALLYMAN__KAFKA__BOOTSTRAP_SERVERS", &self.settings.bootstrap_servers)
+            .env("TALLYMAN__LIMITS__DEFAULT", "allow")
             .env("USER", "ann")
             .env_remove("TALLYMAN_CONFIG")
             .output()
@@ -242,4 +248,18 @@ fn what_is_legal_and_perhaps_not_meant_is_noted() {
     {
         assert!(out.contains(note), "{note}: {out}");
     }
+}
+
+#[test]
+fn an_exact_simulation_of_an_org_that_the_log_does_not_know_is_refused() {
+    let desk = Desk::new();
+    let terms = "type: OrgPolicy\norg_id: nobody\nplan: p\nbase_allocation: 1\n";
+    let simulate = || desk.ask(&["simulate", "nobody", "--exact", "--policy"], terms, &[]);
+    let (code, out, err) = simulate();
+    assert_eq!((code, &*out), (1, ""), "{err}");
+    assert!(err.contains("org `nobody` has no usage and no policy in partition"), "{err}");
+    desk.apply(terms, &[]);
+    let (code, out, err) = simulate();
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("nobody from "), "{out}");
 }

@@ -31,7 +31,7 @@ use crate::domain::walk::Terms;
 use crate::kafka;
 use crate::processor::intake::{self, Rules, Verdict};
 use crate::processor::ports::{Header, Record};
-use crate::query::{SimulateParams, check_range};
+use crate::query::{QueryError, SimulateParams, check_range};
 
 /// Records between two looks at the bar.
 const BAR_EVERY: u64 = 4096;
@@ -45,7 +45,7 @@ pub(super) fn simulate(
     let named = [("from", &args.from), ("to", &args.to)];
     let params: Vec<(String, String)> =
         named.iter().filter_map(|(name, value)| Some(((*name).to_owned(), (*value).clone()?))).collect();
-    let wrong = |error: crate::query::QueryError| Usage(error.to_string());
+    let wrong = |error: QueryError| Usage(error.to_string());
     let params = SimulateParams::parse(&params).map_err(wrong)?;
     let default = settings.default_terms()?;
     let log = terms_of(settings, &BTreeSet::from([args.org.as_str()]))?.remove(&args.org).unwrap_or_default();
@@ -67,10 +67,15 @@ pub(super) fn simulate(
         BudgetSimulation::new(&other, of_other, from.start(), to.start()),
         BudgetSimulation::new(&own, of_own, from.start(), to.start()),
     ];
-    read(settings, &args.org, &mut |step, event| {
+    let mut is_known = log.last_offset().is_some();
+    let partition = read(settings, &args.org, &mut |step, event| {
+        is_known = true;
         sides.iter_mut().for_each(|side| side.add(step));
         budgets.iter_mut().for_each(|side| add(side, step, event));
     })?;
+    if !is_known {
+        return Err(QueryError::UnknownOrg { org: args.org.clone(), partition }.into());
+    }
     let [simulated, actual] = sides.map(|side| side.finish().iter().map(Outcome::of).collect());
     if budgets.iter().any(BudgetSimulation::is_full) {
         anyhow::bail!("budgets would bind more than {SCOPES_MAX} values: simulate fewer budgets at once");
@@ -155,8 +160,8 @@ impl Door {
     }
 }
 
-/// Each step of the org that its partition's log holds, with a bar of how far it is read.
-fn read(settings: &Settings, org: &str, each: &mut dyn FnMut(Step, &Event<'_>)) -> anyhow::Result<()> {
+/// Each step of the org that its partition's log holds, with a bar of how far it is read; gives the partition.
+fn read(settings: &Settings, org: &str, each: &mut dyn FnMut(Step, &Event<'_>)) -> anyhow::Result<i32> {
     let partitions = kafka::cluster_info(&settings.kafka)?.partitions;
     let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     let mut door = Door {
@@ -199,6 +204,6 @@ fn read(settings: &Settings, org: &str, each: &mut dyn FnMut(Step, &Event<'_>)) 
     bar.finish_and_clear();
     match door.problem {
         Some(problem) => Err(anyhow::anyhow!("the log cannot be replayed: {problem}")),
-        None => Ok(()),
+        None => Ok(partition),
     }
 }
