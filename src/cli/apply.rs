@@ -55,6 +55,11 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
+/// Names the file whose documents are at fault.
+pub(super) fn refused(file: &str) -> impl Fn(DocumentErrors) -> Refused {
+    |errors| Refused { file: file.to_owned(), errors }
+}
+
 /// What a document changes.
 struct Step<'a> {
     document: &'a TermsDocument,
@@ -81,8 +86,7 @@ pub(super) fn read_documents(file: &str) -> anyhow::Result<Vec<TermsDocument>> {
     let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
     let updated_by = user.unwrap_or_else(|| "policy apply".to_owned());
     let defaults = DocumentDefaults { effective_at: SystemClock.now(), updated_by };
-    let refused = |errors| Refused { file: file.to_owned(), errors };
-    let documents = parse(&read_text(file)?, &defaults).map_err(refused)?;
+    let documents = parse(&read_text(file)?, &defaults).map_err(refused(file))?;
     if documents.is_empty() {
         return Err(Usage(format!("{file} holds no document")).into());
     }
@@ -93,7 +97,7 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs, out: &mut dyn Write) ->
     let documents = read_documents(&args.file)?;
     let orgs: BTreeSet<&str> = documents.iter().map(|document| document.record.org_id()).collect();
     let logs = terms_of(settings, &orgs)?;
-    let steps = plan(&documents, logs).map_err(|errors| Refused { file: args.file.clone(), errors })?;
+    let steps = plan(&documents, logs).map_err(refused(&args.file))?;
     for step in &steps {
         show(step, out)?;
     }

@@ -6,12 +6,12 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::apply::read_documents;
+use super::apply::{read_documents, refused};
 use super::exact;
 use super::policy::Asking;
 use super::query::{org_path, write_json};
 use super::table::{Output, Table};
-use crate::codec::terms_document::TermsDocument;
+use crate::codec::terms_document::{DocumentErrors, TermsDocument};
 use crate::codec::terms_fields;
 use crate::config::Settings;
 use crate::domain::simulate::{Moment, PeriodOutcome};
@@ -193,7 +193,7 @@ pub(super) fn run(settings: &Settings, args: &SimulateArgs, out: &mut dyn Write)
     let path = org_path(&args.org, "/simulate")?;
     let mut documents = Vec::new();
     for file in args.policy.iter().chain(&args.budget) {
-        documents.extend(read_documents(file)?);
+        documents.extend(documents_of(&args.org, file)?);
     }
     let answer = if args.exact {
         exact::simulate(settings, args, &documents)?
@@ -209,6 +209,19 @@ pub(super) fn run(settings: &Settings, args: &SimulateArgs, out: &mut dyn Write)
         Output::Csv => write_csv(&answer, out),
         Output::Table => write(&answer, args.exact, out),
     }?)
+}
+
+/// The documents of a file, all of which are the organisation's own: another's are perhaps not meant for it.
+fn documents_of(org: &str, file: &str) -> anyhow::Result<Vec<TermsDocument>> {
+    let documents = read_documents(file)?;
+    let fault = |document: &TermsDocument| {
+        let whose = document.record.org_id();
+        let what =
+            format!("is {whose}, and {org} is simulated: to try these terms give a copy with `org_id: {org}`");
+        (whose != org).then(|| document.error("org_id", &what))
+    };
+    let errors: Vec<_> = documents.iter().filter_map(fault).collect();
+    if errors.is_empty() { Ok(documents) } else { Err(refused(file)(DocumentErrors(errors)).into()) }
 }
 
 /// A document as the instance is asked with it.

@@ -77,10 +77,10 @@ pub struct SimulatedBudgets {
 
 impl Query {
     /// Replays an org's hours under other terms: documents as `policy apply` takes them, each a JSON object. One that
-    /// leaves out `effective_at` holds from the range's start, whose they say they are does not matter.
+    /// leaves out `effective_at` holds from the range's start, and one that leaves out `org_id` is the org's.
     ///
     /// # Errors
-    /// When the org is not known here, a document is no terms record, the range is empty or too long, or the store
+    /// When the org is not known here, a document is no terms record or another org's, the range is empty or too long, or the store
     /// cannot be read.
     pub fn simulate(
         &self,
@@ -183,7 +183,14 @@ fn records(org: &str, documents: &[serde_json::Value], from: Timestamp) -> Resul
     for (document, number) in documents.iter().zip(1..) {
         let mut document = document.clone();
         let fields = document.as_object_mut().ok_or_else(|| wrong(number, "is no object"))?;
-        fields.insert("org_id".to_owned(), org.into());
+        let whose = fields.entry("org_id").or_insert(serde_json::Value::Null);
+        if whose.is_null() {
+            *whose = org.into();
+        }
+        if let Some(other) = whose.as_str().filter(|whose| *whose != org) {
+            let what = format!("`org_id` is {other:?}, and {org} is simulated: leave it out, or write {org}");
+            return Err(wrong(number, &what));
+        }
         let read = parse(&document.to_string(), &defaults).map_err(|errors| wrong(number, &told(&errors.0)))?;
         records.extend(read.into_iter().map(|document| document.record));
     }

@@ -112,6 +112,11 @@ fn a_simulation_that_cannot_be_is_refused() {
     let (code, _, error) = told(&server, &SOFT.replace("SOFT", "SOFTER"), &[]);
     assert_eq!(code, 2);
     assert!(error.contains("line 5: `limit_mode` is \"SOFTER\""), "{error}");
+    let (code, out, error) = told(&server, &format!("{SOFT}---\n{}", SOFT.replace("acme", "halden")), &[]);
+    assert_eq!((code, &*out), (2, ""));
+    let says = "terms.yaml, document 2, line 9: `org_id` is halden, and acme is simulated: to try these terms give a copy \
+                with `org_id: acme`";
+    assert!(error.contains(says), "{error}");
     assert_eq!(told(&server, SOFT, &["--from", "2026-11-20", "--to", "2026-11-20"]).0, 2);
     assert_eq!(told(&server, SOFT, &["--from", "2020-01-01"]).0, 2);
     let path = "/v1/orgs/acme/simulate";
@@ -123,6 +128,15 @@ fn a_simulation_that_cannot_be_is_refused() {
     assert_eq!(post(&[], "{\"terms\": []}").status, 415, "a form of another site cannot send JSON");
     assert_eq!(post(&[json, ("origin", "http://evil.example")], "{\"terms\": []}").status, 403);
     assert_eq!(server.get(path).status, 405);
+    let others =
+        "{\"terms\": [{\"type\": \"OrgPolicy\", \"org_id\": \"halden\", \"plan\": \"p\", \"unlimited\": true}]}";
+    let reply = post(&[json], others);
+    assert_eq!(reply.status, 400, "{}", reply.body);
+    assert!(
+        reply.problem().contains("document 1: `org_id` is \"halden\", and acme is simulated"),
+        "{}",
+        reply.body
+    );
     let document = "{\"terms\": [{\"type\": \"OrgPolicy\", \"plan\": \"p\", \"unlimited\": true}]}";
     let reply = post(&[json, ("origin", "http://localhost:3000")], document);
     assert_eq!(reply.status, 200, "{}", reply.body);
