@@ -290,6 +290,8 @@ fn remedy(remedy: &Value) -> String {
     match text("what").as_str() {
         "wait" => format!("Wait until {}.", text("until")),
         "grant" => format!("Buy (or grant) more than {} credits.", text("more_than")),
+        "grants" => format!("Buy (or grant) more than {} credits, in several grants.", text("more_than")),
+        "end_budget" => "End the budget.".to_owned(),
         "soft_extra" => format!("Set limit_mode SOFT with a soft_extra of more than {}.", text("more_than")),
         "limit" => format!("Raise the budget's limit to more than {}, or end it.", text("more_than")),
         "activate" => "Set the policy's status to active.".to_owned(),

@@ -2,7 +2,7 @@
 //! what was judged and never judges by rules of its own; each amount is exact, to the micro-credit. Next: `replay` for
 //! since when.
 
-use super::credits::CreditSum;
+use super::credits::{CreditSum, RECORD_CREDITS_MAX};
 use super::decide::InForce;
 use super::decision::{Action, DecisionReason, Figures, Level, LimitDecision};
 use super::dimension::Dimension;
@@ -21,15 +21,20 @@ pub enum Remedy {
     RaiseSoftExtra(CreditSum),
     /// A grant of more than this.
     Buy(CreditSum),
+    /// Grants of more than this together: more than one may hold.
+    BuySeveral(CreditSum),
     /// A budget's limit above this, or an end of the budget.
     RaiseBudget(CreditSum),
+    /// An end of the budget, for no limit would do.
+    EndBudget,
     /// The status `active`.
     Activate,
     /// A policy of its own.
     GivePolicy,
 }
 
-/// What would unblock a scope that was judged so under those terms; nothing for one that is allowed. That waiting helps
+/// What would unblock a scope that was judged so under those terms, as far as a record can say it; nothing for one that is
+/// allowed. That waiting helps
 /// is for the caller to find out, `unblocked_at`, and so is the greatest base allocation that would not help:
 /// `Replay::greatest_blocked_base`, for a greater one also pays what grants paid that have ended since.
 #[must_use]
@@ -45,19 +50,26 @@ pub fn remedies(
     }
     let mut remedies: Vec<Remedy> = unblocked_at.into_iter().map(Remedy::WaitUntil).collect();
     let used = figures.used;
+    // What a record may say.
+    let can_be_exceeded = |sum: CreditSum| sum < CreditSum(RECORD_CREDITS_MAX.into());
     match (level.reason, level.allowance, terms) {
         (DecisionReason::Suspended, ..) => remedies.push(Remedy::Activate),
         (DecisionReason::NoPolicy, ..) => remedies.push(Remedy::GivePolicy),
-        (DecisionReason::BudgetSpent, Some(_), _) => remedies.push(Remedy::RaiseBudget(used)),
+        (DecisionReason::BudgetSpent, Some(_), _) => {
+            remedies.push(if can_be_exceeded(used) { Remedy::RaiseBudget(used) } else { Remedy::EndBudget });
+        }
         (_, Some(allowance), InForce::Policy(_, policy)) => {
             let extra = level.extra.unwrap_or_default();
             // A guard blocks before the limit is reached; any other limit ends that.
             let overage = (used - allowance).max(extra);
             remedies.extend(greatest_blocked_base.map(Remedy::RaiseBase));
-            if !(policy.limit_mode == LimitMode::Soft && policy.unlimited_overage) {
+            let is_endless = policy.limit_mode == LimitMode::Soft && policy.unlimited_overage;
+            if !is_endless && can_be_exceeded(overage) {
                 remedies.push(Remedy::RaiseSoftExtra(overage));
             }
-            remedies.push(Remedy::Buy(overage - extra));
+            let missing = overage - extra;
+            let buy = if can_be_exceeded(missing) { Remedy::Buy } else { Remedy::BuySeveral };
+            remedies.push(buy(missing));
         }
         _ => {}
     }

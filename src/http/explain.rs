@@ -101,7 +101,9 @@ fn remedy(remedy: &Remedy) -> Object {
         Remedy::RaiseBase(sum) => more_than("base_allocation", sum),
         Remedy::RaiseSoftExtra(sum) => more_than("soft_extra", sum),
         Remedy::Buy(sum) => more_than("grant", sum),
+        Remedy::BuySeveral(sum) => more_than("grants", sum),
         Remedy::RaiseBudget(sum) => more_than("limit", sum),
+        Remedy::EndBudget => object! {"what": json!("end_budget")},
         Remedy::Activate => object! {"what": json!("activate")},
         Remedy::GivePolicy => object! {"what": json!("policy")},
     }

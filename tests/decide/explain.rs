@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::decide::{Facts, Judgement, in_force, judge};
-use tallyman::domain::decision::{Action, Cause, DecisionReason, LimitDecision};
+use tallyman::domain::decide::{Facts, InForce, Judgement, in_force, judge};
+use tallyman::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::explain::{Remedy, remedies, told};
 use tallyman::domain::replay::{Replay, Step};
@@ -139,6 +139,28 @@ fn a_base_that_is_raised_pays_what_a_grant_paid_that_has_ended_since() {
         Remedy::Buy(CreditSum::ZERO),
     ];
     assert_eq!(ways_out(&org, &replay, now), expected);
+}
+
+#[test]
+fn what_no_record_may_say_is_no_remedy() {
+    let most = CreditSum::whole(1_000_000_000);
+    let ways = |allowance: CreditSum, used: CreditSum, reason: DecisionReason| {
+        let judged = judged(&policy(), CreditSum::whole(1_000));
+        let level = Level { reason, allowance: Some(allowance), ..judged.level };
+        let (policy, figures) = (policy(), Figures { used, ..judged.figures });
+        remedies(&level, &figures, InForce::Policy(Some(3), &policy), None, None)
+    };
+    let spent = DecisionReason::AllowanceSpent;
+    let one = CreditSum(1);
+    let little_less = most - one;
+    assert_eq!(
+        ways(one, most, spent),
+        [Remedy::RaiseSoftExtra(little_less), Remedy::Buy(little_less)],
+        "the most that a record may say is more than that"
+    );
+    assert_eq!(ways(CreditSum::ZERO, most, spent), [Remedy::BuySeveral(most)]);
+    assert_eq!(ways(one, little_less, DecisionReason::BudgetSpent), [Remedy::RaiseBudget(little_less)]);
+    assert_eq!(ways(one, most, DecisionReason::BudgetSpent), [Remedy::EndBudget]);
 }
 
 proptest! {
