@@ -173,8 +173,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let params = axum::extract::Query::try_from_uri(&parts.uri);
-        let axum::extract::Query(params) =
+        let axum::extract::Query(params): axum::extract::Query<Vec<(String, String)>> =
             params.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+        // What is no UTF-8 was replaced: it must not be taken for another value.
+        let raw = parts.uri.query().unwrap_or_default().to_ascii_uppercase();
+        let replaced = |text: &String| text.matches(char::REPLACEMENT_CHARACTER).count();
+        let marks: usize = params.iter().map(|(name, value)| replaced(name) + replaced(value)).sum();
+        if marks > raw.matches("%EF%BF%BD").count() {
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "a parameter is no UTF-8: encode it byte by byte, as %C3%A4",
+            ));
+        }
         Ok(Self(params))
     }
 }

@@ -12,6 +12,7 @@ use crate::domain::decide::{InForce, in_force};
 use crate::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
 use crate::domain::dimension::Dimension;
 use crate::domain::explain::{Remedy, remedies, told};
+use crate::domain::id::is_value;
 use crate::domain::period::Period;
 use crate::domain::replay::{Replay, Step};
 use crate::domain::scope::{BudgetScope, Scope};
@@ -48,6 +49,9 @@ impl ExplainParams {
         check_names(raw, &["dimension", "value", "at"], &[])?;
         let get = |name: &str| raw.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         let value = match (get("dimension"), get("value")) {
+            (Some(_), Some(value)) if !is_value(value) => {
+                return Err(QueryError::parameter("value", "a dimension's value has 1 to 256 bytes"));
+            }
             (Some(name), Some(value)) => Some((dimension("dimension", name)?, value.to_owned())),
             (None, None) => None,
             _ => return Err(QueryError::parameter("dimension", "give `dimension` and `value` together")),

@@ -324,12 +324,17 @@ fn what_cannot_be_explained_is_refused_with_what_to_give() {
         ("dimension=user", "together"),
         ("dimension=users&value=u", "did you mean `user`"),
         ("when=now", "no parameter `when`"),
+        ("dimension=user&value=", "1 to 256 bytes"),
+        (&format!("dimension=user&value={}", "u".repeat(257)), "1 to 256 bytes"),
+        ("dimension=user&value=%FF", "no UTF-8"),
     ] {
         let reply = server.get(&format!("/v1/orgs/acme/explain?{question}"));
         assert_eq!(reply.status, 400, "{question}");
         assert!(reply.problem().contains(says), "{question}: {}", reply.body);
     }
     assert_eq!(told(&server, &["--value", "x"]).0, 2);
+    let mark = server.get("/v1/orgs/acme/explain?dimension=user&value=%ef%bf%bd");
+    assert_eq!(mark.status, 200, "the replacement character is one: {}", mark.body);
 }
 
 #[test]
