@@ -20,11 +20,12 @@ use crate::domain::time::Timestamp;
 
 /// Arguments of `tallyman simulate`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("terms").args(["policy", "budget"]).required(true).multiple(true)))]
 pub(super) struct SimulateArgs {
     /// The organisation's id
     pub(super) org: String,
     /// A file of terms, as `policy apply` takes it; what leaves out `effective_at` holds from the range's start
-    #[arg(long, value_name = "FILE", required_unless_present = "budget")]
+    #[arg(long, value_name = "FILE")]
     policy: Vec<String>,
     /// A further file, likewise
     #[arg(long, value_name = "FILE")]
