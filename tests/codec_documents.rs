@@ -70,7 +70,8 @@ fn an_error_names_document_line_and_field() {
         ),
         (
             good.replace("dimension: user", "dimension: users"),
-            "document 1, line 3: `dimension` is \"users\", none of the known values",
+            "document 1, line 3: `dimension` is \"users\", none of the known values; known are user, product, model, provider, \
+             operation, operation_detail, category, tier, workspace, workspace_kind, project, department",
         ),
         (
             good.replace("type: Label", "type: Lable"),
@@ -142,16 +143,17 @@ priority: high
         "document 1, line 11: `colour` is no field of Budget; did you mean `value`?",
         "document 1, line 2: `org_id` must match [A-Za-z0-9._:@-]{1,128}",
         "document 1, line 1: `name` is missing",
-        "document 1, line 4: `dimension` is \"users\", none of the known values",
+        "document 1, line 4: `dimension` is \"users\", none of the known values; known are user, product, model, provider, \
+         operation, operation_detail, category, tier, workspace, workspace_kind, project, department",
         "document 1, line 6: `limit` must lie within 0..10^9",
-        "document 1, line 7: `period` is \"fortnight\", none of the known values",
-        "document 1, line 8: `action` is \"STOP\", none of the known values",
+        "document 1, line 7: `period` is \"fortnight\", none of the known values; known are day, week, month",
+        "document 1, line 8: `action` is \"STOP\", none of the known values; known are BLOCK, WARN",
         "document 1, line 9: `thresholds` must ascend",
         "document 1, line 10: `effective_at` must be RFC 3339 or whole microseconds since 1970",
         "document 2, line 13: `display_name` is missing",
         "document 3, line 18: `type` is \"UsageEvent\"; it must be one of OrgPolicy, Budget, CreditGrant, Label, PurchaseDeclined",
         "document 4, line 24: `credits` is a number; write the decimal as text, \"12.5\"",
-        "document 4, line 25: `kind` is \"present\", none of the known values",
+        "document 4, line 25: `kind` is \"present\", none of the known values; known are pack, promo, goodwill, purchase",
         "document 4, line 26: `currency` must be three upper-case letters, as EUR",
         "document 4, line 27: `priority` must be a whole number",
     ];
@@ -176,4 +178,44 @@ fn a_file_may_hold_ten_thousand_documents() {
         |number| format!("type: Label\norg_id: acme\ndimension: user\nvalue: u{number}\ndisplay_name: Ann\n");
     let text: Vec<String> = (0..10_000).map(label).collect();
     assert_eq!(parse(&text.join("---\n"), &defaults()).unwrap().len(), 10_000);
+}
+
+#[test]
+fn the_known_values_that_are_told_are_legal() {
+    let policy = "type: OrgPolicy\norg_id: acme\nplan: p\nunlimited: true\nstatus: active\nlimit_mode: HARD\n";
+    let budget = "type: Budget\norg_id: acme\nbudget_id: b\nname: b\nlimit: 1\ndimension: user\nvalue: u\nperiod: day\n\
+                  action: BLOCK\n";
+    let grant = "type: CreditGrant\norg_id: acme\ngrant_id: g\ncredits: 1\nkind: pack\n";
+    for (text, field, legal) in [
+        (policy, "status", "active"),
+        (policy, "limit_mode", "HARD"),
+        (budget, "dimension", "user"),
+        (budget, "period", "day"),
+        (budget, "action", "BLOCK"),
+        (grant, "kind", "pack"),
+    ] {
+        let with = |value: &str| text.replace(&format!("{field}: {legal}"), &format!("{field}: {value}"));
+        let refused = parse(&with("other"), &defaults()).unwrap_err().to_string();
+        let (_, known) = refused.split_once("; known are ").unwrap();
+        assert!(known.split(", ").count() > 1, "{refused}");
+        for value in known.split(", ") {
+            parse(&with(value), &defaults()).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_text_is_told_in_the_words_of_those_who_write_it() {
+    let label = "type: Label\norg_id: acme\ndimension: user\nvalue: u1\ndisplay_name: Ann\n";
+    let laughs: Vec<String> = (1..9)
+        .map(|level| format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 9].join(", ")))
+        .collect();
+    for (text, says) in [
+        (format!("{label}value: u2\n"), "document 1, line 6: `value` stands there twice"),
+        (format!("{label}loop: &l [*l]\n"), "an alias (`*`) stands inside of what it repeats"),
+        (format!("{label}a0: &a0 [x, x]\n{}", laughs.concat()), "repeats too much by aliases (`*`)"),
+    ] {
+        let error = parse(&text, &defaults()).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }

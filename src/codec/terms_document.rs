@@ -10,6 +10,7 @@ use super::json::sort_fields;
 use super::schemas::RecordType;
 use super::slots::{Entry, Raw, Slots};
 use super::terms::{AUTO_PURCHASE, read};
+use crate::domain::dimension::Dimension;
 use crate::domain::terms::{OrgPolicy, TermsRecord};
 use crate::domain::time::Timestamp;
 
@@ -102,7 +103,7 @@ pub fn parse(text: &str, defaults: &DocumentDefaults) -> Result<Vec<TermsDocumen
             DocumentErrors(vec![DocumentError {
                 document: document_at(text, line),
                 line,
-                message: error.to_string(),
+                message: plain_words(error),
             }])
         })?;
     let (mut read, mut errors) = (Vec::new(), Vec::new());
@@ -114,6 +115,26 @@ pub fn parse(text: &str, defaults: &DocumentDefaults) -> Result<Vec<TermsDocumen
         read.extend(one(document, number, &lines, defaults, &mut wrong));
     }
     if errors.is_empty() { Ok(read) } else { Err(DocumentErrors(errors)) }
+}
+
+/// Why a text is none of documents, in the words of those who write them.
+fn plain_words(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error;
+    let words = match error {
+        Error::AliasError { error, .. } | Error::WithSnippet { error, .. } => return plain_words(error),
+        Error::DuplicateMappingKey { key: Some(key), .. } => return format!("`{key}` stands there twice"),
+        Error::DuplicateMappingKey { .. } => "a key stands there twice",
+        Error::RecursiveReferencesRequireWeakTypes { .. } => "an alias (`*`) stands inside of what it repeats",
+        Error::Budget { .. }
+        | Error::AliasReplayCounterOverflow { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => {
+            "it is too large, too deep, or repeats too much by aliases (`*`): split the file, or write out what is repeated"
+        }
+        other => return other.to_string(),
+    };
+    words.to_owned()
 }
 
 /// The parser counts no documents when it fails; their separators above the line do.
@@ -229,7 +250,8 @@ fn read_past_faults(
             Ok(terms) => return Some(terms),
             Err(fault) if told.contains(&fault.field) => return None,
             Err(fault) => {
-                wrong(fault.field, format!("`{}` {}", fault.field, fault.what));
+                let known = known_values(fault.field).map(|known| format!("; known are {known}"));
+                wrong(fault.field, format!("`{}` {}{}", fault.field, fault.what, known.unwrap_or_default()));
                 told.push(fault.field);
                 replace(&mut slots, fault.field);
             }
@@ -246,6 +268,20 @@ fn replace(slots: &mut Slots<'_>, field: &'static str) {
     } else {
         slots.set(index, legal(field));
     }
+}
+
+/// All values that the field of that name may have, where they can be listed.
+fn known_values(field: &str) -> Option<String> {
+    let known = match field {
+        "dimension" => return Some(Dimension::ALL.map(Dimension::name).join(", ")),
+        "status" => "active, suspended",
+        "limit_mode" => "HARD, SOFT",
+        "period" => "day, week, month",
+        "action" => "BLOCK, WARN",
+        "kind" => "pack, promo, goodwill, purchase",
+        _ => return None,
+    };
+    Some(known.to_owned())
 }
 
 /// A value that the field of that name may have.

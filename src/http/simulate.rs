@@ -22,7 +22,7 @@ use super::{ApiState, Org, Params};
 
 /// The question.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `terms`, a list of documents")]
 pub struct Question {
     /// Documents as `policy apply` takes them.
     terms: Vec<Value>,

@@ -125,6 +125,9 @@ fn a_simulation_that_cannot_be_is_refused() {
     assert_eq!(post(&[json], "{\"terms\": []}").status, 400);
     assert_eq!(post(&[json], "{\"terms\": [{\"type\": \"OrgPolicy\"}]}").status, 400);
     assert_eq!(post(&[json], "{\"term\": []}").status, 422);
+    let list = post(&[json], "17");
+    assert_eq!(list.status, 422);
+    assert!(list.problem().contains("expected an object with `terms`, a list of documents"), "{}", list.body);
     assert_eq!(post(&[], "{\"terms\": []}").status, 415, "a form of another site cannot send JSON");
     assert_eq!(post(&[json, ("origin", "http://evil.example")], "{\"terms\": []}").status, 403);
     assert_eq!(server.get(path).status, 405);
