@@ -11,13 +11,14 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::{HttpError, check_listen};
 
-/// Connections at the same time; more wait to be accepted.
-pub const CONNECTIONS_MAX: usize = 512;
+/// Connections at the same time, if half of the files that the process may open allows; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 512;
 /// What a connection may hold of a request: above what nginx and Envoy let their own clients send.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// How long a connection may take to send a request's head, or to stay idle: above nginx's keep-alive of 60 s.
@@ -41,7 +42,8 @@ where
     S::Future: Send,
 {
     check_listen(listener.local_addr()?)?;
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections_max = connections_max();
+    let slots = Arc::new(Semaphore::new(connections_max));
     let (stop, stopped) = watch::channel(());
     let accept = async {
         // The semaphore is never closed.
@@ -66,10 +68,16 @@ where
         () = shutdown => {}
     }
     drop(stop);
-    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
     // Those that do not end in time are cut off with the process.
     drop(tokio::time::timeout(DRAIN_MAX, slots.acquire_many(all)).await);
     Ok(())
+}
+
+/// The other half is for stores, Kafka and logs.
+fn connections_max() -> usize {
+    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+    files.map_or(CONNECTIONS_MAX, |files| (files / 2).clamp(1, CONNECTIONS_MAX))
 }
 
 async fn connection<S>(stream: TcpStream, service: S, mut stopped: watch::Receiver<()>)

@@ -41,7 +41,6 @@ use crate::query::{Query, QueryError};
 use crate::telemetry::{Health, Telemetry};
 pub use check::Gate;
 pub use gate::serve_gate;
-pub use listener::CONNECTIONS_MAX;
 pub use problem::Problem;
 
 /// Questions that read stores at the same time; more wait for their turn until their deadline.
