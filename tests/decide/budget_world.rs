@@ -135,6 +135,8 @@ pub struct World {
     pub said: Vec<Option<Alert>>,
     /// The most that was published in one turn.
     pub largest_turn: usize,
+    /// Credits beyond the limit of each block that usage caused and that has ended.
+    pub overshoots: Vec<CreditSum>,
     /// Scopes and UTC days of forecast alerts.
     foretold: BTreeSet<(String, i32)>,
 }
@@ -152,6 +154,7 @@ impl World {
             control: BTreeMap::new(),
             said: Vec::new(),
             largest_turn: 0,
+            overshoots: Vec::new(),
             foretold: BTreeSet::new(),
         };
         world.restart();
@@ -269,6 +272,7 @@ impl World {
             self.largest_turn = self.largest_turn.max(changes.len() + endings.len());
             for change in changes {
                 let key = change.decision.scope.key();
+                self.overshoots.extend(change.overshoot);
                 let before = self.control.insert(key.clone(), change.decision.clone());
                 if let Some(before) = before {
                     assert_ne!(before.level, change.decision.level, "{key}: a level was published twice");

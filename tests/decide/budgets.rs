@@ -310,6 +310,21 @@ fn a_value_that_is_not_used_for_a_whole_period_ends_and_comes_back_when_it_is() 
 }
 
 #[test]
+fn overshoot_is_of_blocks_that_usage_caused() {
+    let limited = |limit: &str| TermsRecord::Budget(budget("ann", Some("ann"), limit));
+    let mut world = with([budget("ann", Some("ann"), "10")]);
+    world.user_spends("ann", "5");
+    world.put(limited("3"));
+    assert_eq!(decision(&world, "acme|user|ann|ann").level.action, Action::Block);
+    world.put(limited("10"));
+    assert_eq!(world.overshoots, [], "terms blocked what was used before");
+    world.user_spends("ann", "7");
+    world.user_spends("ann", "1");
+    world.put(limited("20"));
+    assert_eq!(world.overshoots, [CreditSum::whole(3)]);
+}
+
+#[test]
 fn a_value_whose_scope_is_over_is_bound_again_when_its_budget_blocks_all() {
     let mut world = with([budget("each", Some("*"), "10")]);
     let key = "acme|user|ann|each";

@@ -11,7 +11,7 @@ use tallyman::processor::ports::{CommitOffset, Output, OutputTopic, PortError, R
 use tallyman::processor::twin::{Fault, POLICIES, TwinSink, TwinSource, USAGE};
 
 use crate::judge::{check_levels, decisions, heartbeats};
-use crate::scenario::{PHASES, buyer, free, grant, hard, home, policy, usage};
+use crate::scenario::{PHASES, buyer, free, grant, hard, home, policy, soft, usage};
 use crate::support::{GROUP, HOUR, Member, Options, PARTITIONS, START, World, scratch};
 
 /// Records of all output topics.
@@ -243,6 +243,24 @@ fn a_record_that_changed_nothing_is_not_the_cause_of_what_terms_do_later() {
     assert_eq!(last.level.action, Action::Block);
     assert_eq!((last.cause.record, last.cause.event_id), (None, None));
     assert!(last.cause.policy_offset.is_some());
+}
+
+#[test]
+fn a_partition_that_wants_a_flush_turn_after_turn_keeps_no_other_from_its_own() {
+    let (dir, world) = (scratch(), World::new(Options::default()));
+    world.put(POLICIES, &policy(&buyer(), "100"));
+    world.put(POLICIES, &grant("pack", "2", &json!({"effective_at": START.plus_micros(-HOUR).micros()})));
+    let mut member = world.member("a", dir.path());
+    member.settle().unwrap();
+    // New terms wait for a flush; the other partition has usage from before its segment in every turn.
+    world.put(POLICIES, &policy(&soft(), "0"));
+    assert_ne!(home(&soft()), home(&buyer()));
+    for number in 0..8 {
+        world.put(USAGE, &usage(&format!("late-{number}"), &buyer(), "0.1", START.plus_micros(-3 * HOUR)));
+        member.turn().unwrap();
+    }
+    let of_soft = decisions(&world, home(&soft())).into_iter().rfind(|(key, _)| *key == soft());
+    assert_eq!(of_soft.unwrap().1.level.action, Action::Block);
 }
 
 #[test]
