@@ -19,12 +19,12 @@ setup:
 
 demo:
 	@deploy/setup.sh demo
-	cargo build --release --locked --bin tallyman
+	@deploy/cargo.sh build --release --locked --bin tallyman
 	@$(CARGO_TARGET_DIR)/release/tallyman dev
 
 test: setup
-	cargo test --release --locked --no-fail-fast -- $(FILTER)
+	@deploy/cargo.sh test --release --locked --no-fail-fast -- $(FILTER)
 
 lint:
 	cargo fmt --check
-	cargo clippy --release --locked --all-targets -- -D warnings
+	@deploy/cargo.sh clippy --release --locked --all-targets -- -D warnings
