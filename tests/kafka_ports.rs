@@ -102,7 +102,7 @@ fn partitions_move_only_when_their_owner_lets_go() {
         assert!(!matches!(second.poll(TICK).unwrap(), Polled::Rebalance(_)), "the owner has not let go");
         assert!(records(&mut first).is_empty());
     }
-    first.release(&revoked).unwrap();
+    first.release(&revoked);
     let released = Instant::now();
     let given = loop {
         if let Polled::Rebalance(Rebalance::Assigned(given)) = second.poll(TICK).unwrap() {
@@ -153,7 +153,7 @@ fn a_rebalance_at_the_end_of_the_log_skips_nothing() {
         panic!("not revoked")
     };
     produce(&settings, 2, 20);
-    first.release(&revoked).unwrap();
+    first.release(&revoked);
     let kept = 1 - revoked[0];
     assert_eq!(offsets(&mut first, 10), (10..20).map(|offset| (kept, offset)).collect::<Vec<_>>());
 }
@@ -170,7 +170,7 @@ fn a_member_that_is_thrown_out_is_told_that_its_partitions_are_lost() {
     std::thread::sleep(Duration::from_secs(8));
     assert_eq!(rebalance(&mut source), Rebalance::Lost(vec![0, 1]));
     assert!(matches!(source.membership(), Err(PortError::Retriable(_))));
-    source.release(&[0, 1]).unwrap();
+    source.release(&[0, 1]);
     assert_eq!(rebalance(&mut source), Rebalance::Assigned(vec![0, 1]));
     accept(&mut source, &[0, 1]);
     produce(&settings, 2, 10);
@@ -325,7 +325,7 @@ fn a_log_that_does_not_hold_the_position_is_an_error_and_the_others_go_on() {
     let mut source = source(&settings, "127.0.0.1:1/n/0");
     assert!(matches!(rebalance(&mut source), Rebalance::Assigned(_)));
     let at = |partition, usage| Accepted { partition, start: Some(Start { usage, policies: 0 }) };
-    source.accept(&[at(0, 5_000), at(1, 0), Accepted { partition: 2, start: None }]).unwrap();
+    source.accept(&[at(0, 5_000), at(1, 0), Accepted { partition: 2, start: None }]);
     let (mut error, mut seen, deadline) = (None, 0, Instant::now() + Duration::from_secs(20));
     while (error.is_none() || seen < 100) && Instant::now() < deadline {
         match source.poll(TICK) {
@@ -338,12 +338,58 @@ fn a_log_that_does_not_hold_the_position_is_an_error_and_the_others_go_on() {
         }
     }
     assert_eq!(seen, 100);
-    let Some(PortError::Fatal(error)) = error else { panic!("{error:?}") };
+    let Some(PortError::Partition { partition: 0, message: error }) = error else { panic!("{error:?}") };
     assert!(error.contains(&format!("{}/0", settings.topics.usage)), "{error}");
     // A halted partition is owned and starts later, at a seek.
     source.seek(2, Start { usage: 90, policies: 0 }).unwrap();
     assert_eq!(offsets(&mut source, 10), (90..100).map(|offset| (2, offset)).collect::<Vec<_>>());
-    source.release(&[0, 1, 2]).unwrap();
+    source.release(&[0, 1, 2]);
+}
+
+#[test]
+fn a_partition_whose_log_shrank_keeps_no_other_from_moving_or_being_read() {
+    let kafka = Kafka::shared();
+    let settings = kafka.with_topics("shrunk", 3);
+    let mut first = owner(&settings);
+    first.pause(0, true).unwrap();
+    produce(&settings, 3, 300);
+    kafka.delete_records(&settings.topics.usage, 0, 50);
+    first.pause(0, false).unwrap();
+    let (mut refused, mut seen, deadline) = (false, 0, Instant::now() + Duration::from_secs(20));
+    while !(refused && seen == 200) {
+        assert!(Instant::now() < deadline, "refused: {refused}, {seen} records");
+        match first.poll(TICK) {
+            Ok(Polled::Records(batch)) => {
+                seen += (0..batch.len()).filter(|&index| batch.get(index).partition > 0).count();
+            }
+            Err(PortError::Partition { partition: 0, .. }) => refused = true,
+            other => panic!("{:?}", other.err()),
+        }
+    }
+    // A second member comes and goes: each of its rebalances is answered, with the partition that is not read.
+    let mut second = source(&settings, "127.0.0.1:2/n/0");
+    let mut moved = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while moved.is_empty() {
+        assert!(Instant::now() < deadline, "the second member gets nothing");
+        if let Polled::Rebalance(Rebalance::Revoked(revoked)) = first.poll(TICK).unwrap() {
+            first.release(&revoked);
+        }
+        if let Polled::Rebalance(Rebalance::Assigned(given)) = second.poll(TICK).unwrap() {
+            accept(&mut second, &given);
+            moved = given;
+        }
+    }
+    drop(second);
+    let Rebalance::Assigned(back) = rebalance(&mut first) else { panic!("they come back") };
+    assert_eq!(back, moved);
+    let from = |partition| Accepted { partition, start: Some(Start { usage: 100, policies: 0 }) };
+    first.accept(&back.iter().map(|&partition| from(partition)).collect::<Vec<_>>());
+    first.seek(0, Start { usage: 100, policies: 0 }).unwrap();
+    produce(&settings, 3, 30);
+    let mut all = offsets(&mut first, 30);
+    all.sort_unstable();
+    assert_eq!(all, (0..3).flat_map(|p| (100..110).map(move |offset| (p, offset))).collect::<Vec<_>>());
 }
 
 #[test]
@@ -391,10 +437,10 @@ fn records_and_terms_reach_a_waiting_worker_at_once() {
     assert!(p50 < Duration::from_millis(100));
     producer.send(&settings.topics.policies, &sent).unwrap();
     let started = Instant::now();
-    let mut terms = source.poll_policies().unwrap();
+    let mut terms = source.poll_policies();
     while terms.is_empty() && started.elapsed() < Duration::from_secs(5) {
         assert!(records(&mut source).is_empty());
-        terms = source.poll_policies().unwrap();
+        terms = source.poll_policies();
     }
     assert_eq!((terms.len(), terms.get(0).value), (1, Some(&b"x"[..])));
 }

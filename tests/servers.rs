@@ -50,7 +50,7 @@ fn a_worker_outlives_its_broker_and_knows_what_was_committed() {
         match patiently(|| source.poll(TICK)) {
             Polled::Records(batch) => seen += batch.len(),
             Polled::Rebalance(Rebalance::Assigned(partitions)) => accept(&mut source, &partitions),
-            Polled::Rebalance(Rebalance::Revoked(gone) | Rebalance::Lost(gone)) => source.release(&gone).unwrap(),
+            Polled::Rebalance(Rebalance::Revoked(gone) | Rebalance::Lost(gone)) => source.release(&gone),
         }
     }
     let member = patiently(|| source.membership());

@@ -211,14 +211,14 @@ impl BatchQueue {
         }
     }
 
-    /// The offset that comes next after what was taken of a partition; `None` when nothing was since [`BatchQueue::forget`].
+    /// The offset that comes next after what was taken of a partition.
     pub(super) fn next_offset(&self, partition: i32) -> Option<i64> {
         self.next.get(&partition).copied()
     }
 
-    /// A partition is read from elsewhere.
-    pub(super) fn forget(&mut self, partition: i32) {
-        self.next.remove(&partition);
+    /// The partition is read from `offset` now.
+    pub(super) fn reads_from(&mut self, partition: i32, offset: i64) {
+        self.next.insert(partition, offset);
     }
 
     /// Whether there is nothing to take right now.
@@ -227,9 +227,9 @@ impl BatchQueue {
         unsafe { sys::rd_kafka_queue_length(self.queue.as_ptr()) == 0 }
     }
 
-    /// Takes what is there, without waiting; records that `wanted` refuses are dropped, faults are told to
+    /// Takes what is there, without waiting. What comes of partitions that `wanted` refuses is dropped, faults are passed to
     /// `fault`.
-    pub(super) fn take(&mut self, wanted: impl Fn(&Record<'_>) -> bool, mut fault: impl FnMut(Fault)) -> Batch {
+    pub(super) fn take(&mut self, wanted: impl Fn(i32) -> bool, mut fault: impl FnMut(Fault)) -> Batch {
         let mut messages = Vec::new();
         let mut ends = Vec::new();
         self.lead_all();
@@ -257,16 +257,16 @@ impl BatchQueue {
             for &message in &self.taken[..count] {
                 let Some(message) = NonNull::new(message).map(Message) else { continue };
                 let raw = message.raw();
-                if raw.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF {
+                let is_end = raw.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF;
+                if !is_end && raw.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                    fault(Fault { partition: raw.partition, offset: raw.offset, code: raw.err.into() });
+                } else if !wanted(raw.partition) {
+                } else if is_end {
                     next(raw, raw.offset);
                     ends.push((raw.partition, raw.offset));
-                } else if raw.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-                    fault(Fault { partition: raw.partition, offset: raw.offset, code: raw.err.into() });
                 } else {
                     next(raw, raw.offset + 1);
-                    if wanted(&message.record()) {
-                        messages.push(message);
-                    }
+                    messages.push(message);
                 }
             }
             self.next.extend(last);

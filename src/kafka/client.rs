@@ -97,12 +97,12 @@ impl ConsumerState {
     }
 
     /// Those of `partitions` that librdkafka fetches: only they can be unassigned.
-    pub(super) fn fetched_of(&self, partitions: impl Iterator<Item = i32>) -> TopicPartitionList {
+    pub(super) fn fetched_of(&self, topic: &str, partitions: impl Iterator<Item = i32>) -> TopicPartitionList {
         let mut fetched = locked(&self.fetched);
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             if fetched.remove(&partition) {
-                list.add_partition(&self.topic, partition);
+                list.add_partition(topic, partition);
             }
         }
         list
@@ -141,7 +141,7 @@ impl ConsumerContext for ConsumerState {
             let answer = if assigned {
                 consumer.incremental_assign(&TopicPartitionList::new())
             } else {
-                consumer.incremental_unassign(&self.fetched_of(partitions.into_iter()))
+                consumer.incremental_unassign(&self.fetched_of(&self.topic, partitions.into_iter()))
             };
             if let Err(error) = answer {
                 tracing::warn!(%error, "a rebalance could not be answered while closing");

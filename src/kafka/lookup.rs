@@ -1,19 +1,11 @@
-//! Two questions that a source asks of a consumer: how many partitions there are, and to read one from elsewhere. Next
-//! to read: `source`.
+//! How many partitions the usage topic has. Next to read: `source`.
 
-use std::time::{Duration, Instant};
-
-use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 
 use super::Error;
 use super::batch::StatefulConsumer;
 use super::settings::KafkaSettings;
-use super::source::{ASK, retriable};
-use crate::processor::ports::PortError;
-
-/// How long a seek is tried again while librdkafka is still starting the partition.
-const SEEK: Duration = Duration::from_secs(5);
+use super::source::ASK;
 
 /// How many partitions the usage topic has.
 pub(super) fn partition_count(settings: &KafkaSettings, consumer: &StatefulConsumer) -> Result<i32, Error> {
@@ -26,24 +18,5 @@ pub(super) fn partition_count(settings: &KafkaSettings, consumer: &StatefulConsu
     match i32::try_from(count) {
         Ok(count) if count > 0 => Ok(count),
         _ => Err(Error::NoTopic(topic.clone())),
-    }
-}
-
-/// Reads a partition again from `offset`; tried again while librdkafka is still starting it.
-pub(super) fn seek(
-    consumer: &StatefulConsumer,
-    topic: &str,
-    partition: i32,
-    offset: i64,
-) -> Result<(), PortError> {
-    let deadline = Instant::now() + SEEK;
-    loop {
-        match consumer.seek(topic, partition, Offset::Offset(offset), SEEK) {
-            Ok(()) => return Ok(()),
-            Err(error) if Instant::now() >= deadline => {
-                return Err(retriable("a partition cannot be read again", &error));
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(5)),
-        }
     }
 }

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaErrorCode;
 
 use super::Error;
 use super::batch::{Batch, BatchQueue, Fault, StatefulConsumer};
 use super::client::ConsumerState;
 use super::settings::{Isolation, KafkaSettings};
-use crate::processor::ports::RecordBatch as _;
+use crate::processor::ports::{RecordBatch as _, RecordMark, mark_of};
 
 /// Records of one call.
 const BATCH_RECORDS: usize = 10_000;
@@ -124,6 +125,31 @@ impl Reader {
         }
         self.stop();
         Ok(())
+    }
+
+    /// The mark of the record at exactly `offset`; `None` when the log holds none there.
+    pub(super) fn mark(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        patience: Duration,
+    ) -> Result<Option<RecordMark>, Error> {
+        self.start(topic, &[(partition, Offset::Offset(offset))])?;
+        let step = self.step(Instant::now() + patience);
+        self.stop();
+        if !step.batch.is_empty() {
+            let record = step.batch.get(0);
+            return Ok((record.offset == offset).then(|| mark_of(&record)));
+        }
+        match step.fault {
+            Some(Fault {
+                code: RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange, ..
+            }) => Ok(None),
+            Some(fault) => Err(self.fault(topic, fault)),
+            None if !step.ends.is_empty() => Ok(None),
+            None => Err(self.stuck(topic, &HashMap::from([(partition, offset)]))),
+        }
     }
 
     /// First offset and end of a partition, as this reader's isolation sees them.

@@ -1,7 +1,7 @@
 //! The log as a worker reads it: one member of the consumer group for usage, and beside it plain readers of
-//! policies, decisions and committed offsets. Rebalances wait for the worker's answer (Law 5); nothing is
-//! committed here (Law 3); a log that no longer holds what was asked for is told, never skipped (Law 8). Next to
-//! read: `sink`.
+//! policies, decisions and committed offsets. Rebalances wait for the worker's answer (Law 5), and each gets one, whatever
+//! a single partition does; nothing is committed here (Law 3); a log that no longer holds what was asked for is
+//! reported, never skipped (Law 8). Next to read: `rereads`, `sink`.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use rdkafka::error::KafkaError;
 use rdkafka::groups::GroupInfo;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::types::RDKafkaErrorCode;
 
 use super::Error;
-use super::batch::{Batch, BatchQueue, Fault, StatefulConsumer};
+use super::batch::{Batch, BatchQueue, StatefulConsumer};
 use super::client::ConsumerState;
-use super::lookup::{partition_count, seek};
+use super::fetch::{fetch, stopped, unfetch};
+use super::lookup::partition_count;
 use super::offsets::OffsetKeeper;
 use super::reader::Reader;
+use super::rereads::{Input, Rereads};
 use super::settings::{Isolation, KafkaSettings, told};
 use crate::processor::ports::{
     Accepted, Committed, LogRange, Polled, PortError, Rebalance, RecordBatch as _, RecordMark, Source, Start,
-    mark_of,
 };
 
 /// How long a question to the cluster may take.
@@ -48,10 +48,13 @@ pub struct KafkaSource {
     policies: BatchQueue,
     /// Partitions whose usage is read; what arrives for others is dropped.
     started: HashSet<i32>,
+    rereads: Rereads,
     /// A rebalance was taken and not answered yet.
     unanswered: bool,
-    /// Faults of partitions, by topic, that no poll has told yet.
-    faults: VecDeque<(String, Fault)>,
+    /// Partitions that stop being fetched once the rebalance is answered.
+    stopping: Vec<i32>,
+    /// Faults of partitions that no poll has reported yet.
+    faults: VecDeque<PortError>,
     policies_reader: Arc<StatefulConsumer>,
     /// Sees committed records: decisions, single usage records.
     committed: Reader,
@@ -103,7 +106,9 @@ impl KafkaSource {
             keeper,
             partitions,
             started: HashSet::new(),
+            rereads: Rereads::default(),
             unanswered: false,
+            stopping: Vec::new(),
             faults: VecDeque::new(),
             policies_reader,
             uncommitted,
@@ -120,13 +125,13 @@ impl KafkaSource {
         while (served && started.elapsed() < EVENTS) || (self.member.assignment_lost() && started.elapsed() < LOST)
         {
             served = false;
-            for is_usage in [true, false] {
-                let consumer = Arc::clone(if is_usage { &self.member } else { &self.policies_reader });
+            for input in [Input::Usage, Input::Policies] {
+                let consumer = Arc::clone(self.consumer(input));
                 let event = consumer.poll(Duration::ZERO);
                 served |= event.is_some();
                 match event {
-                    Some(Ok(strayed)) => self.lead_back(is_usage, strayed.partition(), Some(strayed.offset()))?,
-                    Some(Err(KafkaError::PartitionEOF(partition))) => self.lead_back(is_usage, partition, None)?,
+                    Some(Ok(strayed)) => self.lead_back(input, strayed.partition(), Some(strayed.offset())),
+                    Some(Err(KafkaError::PartitionEOF(partition))) => self.lead_back(input, partition, None),
                     Some(Err(error)) => consumer.context().consumer_error(&error),
                     None => {}
                 }
@@ -137,7 +142,7 @@ impl KafkaSource {
                 }
             }
             if let Some(rebalance) = self.member.context().next_rebalance()
-                && self.concerns_us(&rebalance)?
+                && self.concerns_us(&rebalance)
             {
                 return Ok(Some(rebalance));
             }
@@ -145,114 +150,126 @@ impl KafkaSource {
         Ok(None)
     }
 
+    fn consumer(&self, input: Input) -> &Arc<StatefulConsumer> {
+        match input {
+            Input::Usage => &self.member,
+            Input::Policies => &self.policies_reader,
+        }
+    }
+
+    fn queue(&mut self, input: Input) -> &mut BatchQueue {
+        match input {
+            Input::Usage => &mut self.usage,
+            Input::Policies => &mut self.policies,
+        }
+    }
+
+    fn forward(&mut self, partition: i32) {
+        self.usage.forward(&self.settings.topics.usage, partition);
+        self.policies.forward(&self.settings.topics.policies, partition);
+    }
+
     /// What stands in a consumer's own queue has lost its forwarding: it is led to ours again, and read again from the
     /// record that strayed, before anything behind it is taken (Law 7).
-    fn lead_back(&mut self, is_usage: bool, partition: i32, strayed: Option<i64>) -> Result<(), PortError> {
+    fn lead_back(&mut self, input: Input, partition: i32, strayed: Option<i64>) {
         if !self.started.contains(&partition) {
-            return Ok(());
+            return;
         }
-        let topics = &self.settings.topics;
-        let (queue, topic, consumer) = if is_usage {
-            (&mut self.usage, &topics.usage, &self.member)
-        } else {
-            (&mut self.policies, &topics.policies, &self.policies_reader)
-        };
-        queue.forward(topic, partition);
-        strayed.map_or(Ok(()), |offset| seek(consumer, topic, partition, offset))
+        self.forward(partition);
+        if let Some(offset) = strayed {
+            self.rereads.ask_back(input, partition, offset);
+        }
     }
 
     /// Answers by itself a rebalance that moves nothing: there is nothing to recover or to let go.
-    fn concerns_us(&mut self, rebalance: &Rebalance) -> Result<bool, PortError> {
+    fn concerns_us(&mut self, rebalance: &Rebalance) -> bool {
         self.unanswered = true;
         match rebalance {
-            Rebalance::Assigned(partitions) if partitions.is_empty() => self.accept(&[]).map(|()| false),
+            Rebalance::Assigned(partitions) if partitions.is_empty() => self.accept(&[]),
             Rebalance::Revoked(partitions) | Rebalance::Lost(partitions) if partitions.is_empty() => {
-                self.release(&[]).map(|()| false)
+                self.release(&[]);
             }
-            _ => Ok(true),
+            _ => return true,
         }
+        false
     }
 
-    /// What has arrived of started partitions, of usage or of policies.
-    fn take(&mut self, usage: bool) -> Batch {
-        let topics = &self.settings.topics;
-        let (queue, topic) =
-            if usage { (&mut self.usage, &topics.usage) } else { (&mut self.policies, &topics.policies) };
-        let (started, faults) = (&self.started, &mut self.faults);
+    /// What has arrived of started partitions.
+    fn take(&mut self, input: Input) -> Batch {
+        let (started, rereads, faults) = (&self.started, &self.rereads, &mut self.faults);
+        let (topic, committed) = (input.topic(&self.settings.topics), &self.committed);
+        let queue = if input == Input::Usage { &mut self.usage } else { &mut self.policies };
         queue.take(
-            |record| started.contains(&record.partition),
+            |partition| started.contains(&partition) && !rereads.is_open(input, partition),
             |fault| {
                 if started.contains(&fault.partition) {
-                    faults.push_back((topic.clone(), fault));
+                    faults.extend(stopped(topic, fault, committed));
                 }
             },
         )
     }
 
-    /// A fault of one partition, once: librdkafka has stopped reading it, the others go on with the next poll.
-    fn told_fault(&mut self) -> Result<(), PortError> {
-        let Some((topic, fault)) = self.faults.pop_front() else { return Ok(()) };
-        let error = self.committed.fault(&topic, fault);
-        match fault.code {
-            // The log no longer holds what was to be read, or is closed to us (Law 8).
-            RDKafkaErrorCode::AutoOffsetReset
-            | RDKafkaErrorCode::OffsetOutOfRange
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::GroupAuthorizationFailed => Err(PortError::Fatal(error.to_string())),
-            _ => {
-                tracing::warn!(%error, "a partition reports an error; it is read on");
-                Ok(())
-            }
-        }
+    /// Seeks what is to be read again.
+    fn reread(&mut self) {
+        let (member, policies) = (Arc::clone(&self.member), Arc::clone(&self.policies_reader));
+        let consumer = |input| if input == Input::Usage { &*member } else { &*policies };
+        let mut rereads = std::mem::take(&mut self.rereads);
+        let topics = self.settings.topics.clone();
+        let served = rereads.serve(consumer, &topics, |input, partition, offset| {
+            self.queue(input).reads_from(partition, offset);
+        });
+        self.rereads = rereads;
+        self.faults.extend(served.err());
     }
 
     /// Law 7: batch consume takes the end of a partition for a record, so that librdkafka, which pauses all partitions in
     /// a rebalance, would read on one offset beyond it: a record skipped, or an offset out of range. To be called before
     /// a rebalance is answered, while all is paused.
-    fn mend_positions(&self) -> Result<(), PortError> {
+    fn mend_positions(&mut self) {
         for &partition in &self.started {
             if let Some(next) = self.usage.next_offset(partition) {
-                seek(&self.member, &self.settings.topics.usage, partition, next)?;
+                self.rereads.ask_back(Input::Usage, partition, next);
             }
         }
-        Ok(())
+        self.reread();
     }
 
-    /// Lets librdkafka fetch `partition` from where `start` says.
-    fn start(&mut self, accepted: &[(i32, Start)]) -> Result<(), PortError> {
-        let (mut usage, mut policies) = (TopicPartitionList::new(), TopicPartitionList::new());
-        let topics = &self.settings.topics;
+    /// Lets librdkafka fetch partitions from where they start. One that it refuses is a fault of that partition.
+    fn start(&mut self, accepted: &[(i32, Start)]) {
         for &(partition, start) in accepted {
-            self.usage.forget(partition);
-            self.usage.forward(&topics.usage, partition);
-            self.policies.forward(&topics.policies, partition);
-            let added =
-                usage.add_partition_offset(&topics.usage, partition, Offset::Offset(start.usage)).and_then(|()| {
-                    policies.add_partition_offset(&topics.policies, partition, Offset::Offset(start.policies))
-                });
-            added.map_err(|error| fatal("partitions cannot be started", &error))?;
-        }
-        self.member
-            .incremental_assign(&usage)
-            .map_err(|error| retriable("partitions cannot be accepted", &error))?;
-        for &(partition, _) in accepted {
-            super::client::locked(&self.member.context().fetched).insert(partition);
-            super::client::locked(&self.policies_reader.context().fetched).insert(partition);
+            self.rereads.cancel(partition);
+            self.usage.reads_from(partition, start.usage);
+            self.policies.reads_from(partition, start.policies);
+            self.forward(partition);
             self.started.insert(partition);
         }
-        if !accepted.is_empty() {
-            self.policies_reader
-                .incremental_assign(&policies)
-                .map_err(|error| retriable("policies cannot be read", &error))?;
+        for (input, offset) in
+            [(Input::Usage, (|start| start.usage) as fn(Start) -> i64), (Input::Policies, |start| start.policies)]
+        {
+            let consumer = Arc::clone(self.consumer(input));
+            let topic = input.topic(&self.settings.topics);
+            let from: Vec<_> = accepted.iter().map(|&(partition, start)| (partition, offset(start))).collect();
+            for (partition, error) in fetch(&consumer, topic, &from) {
+                let message = format!("{topic}/{partition} cannot be read: {}", told(&error));
+                self.faults.push_back(PortError::Partition { partition, message });
+            }
         }
         for &(partition, _) in accepted {
-            self.usage.forward(&self.settings.topics.usage, partition);
-            self.policies.forward(&self.settings.topics.policies, partition);
+            self.forward(partition);
         }
-        Ok(())
+    }
+
+    fn unfetch(&self, partitions: &[i32]) {
+        for input in [Input::Usage, Input::Policies] {
+            unfetch(self.consumer(input), input.topic(&self.settings.topics), partitions);
+        }
+    }
+
+    /// The rebalance is answered.
+    fn answered(&mut self) {
+        self.unanswered = false;
+        let stopping = std::mem::take(&mut self.stopping);
+        self.unfetch(&stopping);
     }
 
     fn committed_with(
@@ -292,10 +309,6 @@ pub(super) fn retriable(what: &str, error: &KafkaError) -> PortError {
     PortError::Retriable(format!("{what}: {}", told(error)))
 }
 
-fn fatal(what: &str, error: &KafkaError) -> PortError {
-    PortError::Fatal(format!("{what}: {}", told(error)))
-}
-
 impl Source for KafkaSource {
     type Batch = Batch;
     type Membership = ConsumerGroupMetadata;
@@ -306,70 +319,82 @@ impl Source for KafkaSource {
             if let Some(rebalance) = self.serve_events()? {
                 return Ok(Polled::Rebalance(rebalance));
             }
-            let batch = self.take(true);
+            self.reread();
+            if let Some(fault) = self.faults.pop_front() {
+                if let PortError::Partition { partition, .. } = &fault {
+                    self.stop(*partition);
+                }
+                return Err(fault);
+            }
+            let batch = self.take(Input::Usage);
             if !batch.is_empty() || !batch.ends().is_empty() {
                 return Ok(Polled::Records(batch));
             }
-            self.told_fault()?;
+            if !self.faults.is_empty() {
+                continue;
+            }
             if !self.policies.is_empty() || !self.member.context().wake.wait_until(deadline) {
                 return Ok(Polled::Records(batch));
             }
         }
     }
 
-    fn poll_policies(&mut self) -> Result<Batch, PortError> {
-        // A fault is told by the next `poll`, so that no record that came with it is dropped.
-        Ok(self.take(false))
+    fn poll_policies(&mut self) -> Batch {
+        // A fault is reported by the next `poll`, so that no record that came with it is dropped.
+        self.take(Input::Policies)
     }
 
-    fn accept(&mut self, partitions: &[Accepted]) -> Result<(), PortError> {
-        let started: Vec<_> =
-            partitions.iter().filter_map(|accepted| Some((accepted.partition, accepted.start?))).collect();
+    fn accept(&mut self, partitions: &[Accepted]) {
         // A halted partition stays ours without librdkafka reading it: the group's assignment and the fetched set
         // may differ.
-        self.mend_positions()?;
-        self.start(&started)?;
-        self.unanswered = false;
-        Ok(())
+        let started: Vec<_> =
+            partitions.iter().filter_map(|accepted| Some((accepted.partition, accepted.start?))).collect();
+        self.mend_positions();
+        self.start(&started);
+        self.answered();
     }
 
-    fn release(&mut self, partitions: &[i32]) -> Result<(), PortError> {
-        for partition in partitions {
-            self.started.remove(partition);
+    fn release(&mut self, partitions: &[i32]) {
+        for &partition in partitions {
+            self.started.remove(&partition);
+            self.rereads.cancel(partition);
         }
-        let policies = self.policies_reader.context().fetched_of(partitions.iter().copied());
-        if policies.count() > 0 {
-            // An assignment of our own, so there is no group to answer.
-            let mut list = TopicPartitionList::new();
-            for element in policies.elements() {
-                list.add_partition(&self.settings.topics.policies, element.partition());
-            }
-            self.policies_reader
-                .incremental_unassign(&list)
-                .map_err(|error| retriable("policies cannot be let go", &error))?;
+        self.stopping.retain(|partition| !partitions.contains(partition));
+        self.mend_positions();
+        // Policies are an assignment of our own: there is no group to answer.
+        unfetch(&self.policies_reader, &self.settings.topics.policies, partitions);
+        if !unfetch(&self.member, &self.settings.topics.usage, partitions) {
+            // Nothing of them was fetched, or librdkafka refuses; without an answer all others would stay paused.
+            let _ = self.member.incremental_unassign(&TopicPartitionList::new());
         }
-        // They are no longer ours whatever else fails, so the answer is given in any case.
-        let mended = self.mend_positions();
-        let usage = self.member.context().fetched_of(partitions.iter().copied());
-        self.unanswered = false;
-        self.member
-            .incremental_unassign(&usage)
-            .map_err(|error| retriable("partitions cannot be let go", &error))
-            .and(mended)
+        self.answered();
     }
 
     fn seek(&mut self, partition: i32, start: Start) -> Result<(), PortError> {
         if !self.started.contains(&partition) {
-            // It was halted; librdkafka has not read it so far.
-            return self.start(&[(partition, start)]);
+            // It was halted; librdkafka does not read it.
+            self.stopping.retain(|stopping| *stopping != partition);
+            self.unfetch(&[partition]);
+            self.start(&[(partition, start)]);
+            return Ok(());
         }
-        self.usage.forget(partition);
-        let topics = &self.settings.topics;
         // A partition that went and came back may have lost its forwarding after it was started: see `forward`.
-        self.usage.forward(&topics.usage, partition);
-        self.policies.forward(&topics.policies, partition);
-        seek(&self.member, &topics.usage, partition, start.usage)?;
-        seek(&self.policies_reader, &topics.policies, partition, start.policies)
+        self.forward(partition);
+        self.rereads.ask(Input::Usage, partition, start.usage);
+        self.rereads.ask(Input::Policies, partition, start.policies);
+        self.reread();
+        Ok(())
+    }
+
+    fn stop(&mut self, partition: i32) {
+        self.started.remove(&partition);
+        self.rereads.cancel(partition);
+        // While a rebalance is open, an unassign would be taken for its answer.
+        if self.unanswered {
+            self.stopping.push(partition);
+        } else {
+            self.unfetch(&[partition]);
+        }
     }
 
     fn pause(&mut self, partition: i32, paused: bool) -> Result<(), PortError> {
@@ -423,25 +448,7 @@ impl Source for KafkaSource {
     }
 
     fn record_mark(&mut self, partition: i32, offset: i64) -> Result<Option<RecordMark>, PortError> {
-        let topic = self.settings.topics.usage.clone();
-        self.committed.start(&topic, &[(partition, Offset::Offset(offset))])?;
-        let deadline = Instant::now() + ASK;
-        let step = self.committed.step(deadline);
-        self.committed.stop();
-        if !step.batch.is_empty() {
-            let record = step.batch.get(0);
-            return Ok((record.offset == offset).then(|| mark_of(&record)));
-        }
-        match step.fault {
-            Some(Fault {
-                code: RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange, ..
-            }) => Ok(None),
-            Some(fault) => Err(self.committed.fault(&topic, fault).into()),
-            None if !step.ends.is_empty() => Ok(None),
-            None => {
-                Err(PortError::Retriable(format!("{topic}/{partition} gave no record at {offset} in {ASK:?}")))
-            }
-        }
+        Ok(self.committed.mark(&self.settings.topics.usage, partition, offset, ASK)?)
     }
 
     fn read_control(

@@ -89,30 +89,26 @@ pub trait Source {
     /// A change of assignment if there is one, else the usage records that arrived within `wait`.
     ///
     /// # Errors
-    /// When the log cannot be read and reading on would be wrong.
+    /// [`PortError::Partition`] once for a partition that cannot be read on: it is stopped, until `seek`.
+    /// [`PortError::Fatal`] when nothing can be read.
     fn poll(&mut self, wait: Duration) -> Result<Polled<Self::Batch>, PortError>;
-    /// The policies records that have arrived, without waiting.
-    ///
-    /// # Errors
-    /// As `poll`.
-    fn poll_policies(&mut self) -> Result<Self::Batch, PortError>;
+    /// The policies records that have arrived, without waiting. What is wrong with them is reported by `poll`.
+    fn poll_policies(&mut self) -> Self::Batch;
     /// Takes over assigned partitions: read usage from `usage` and policies from `policies`. One with
-    /// `start: None` is halted: it is owned and not read.
+    /// `start: None` is halted: it is owned and not read. The group is answered in any case (Law 5); a partition that
+    /// cannot be read is reported by a later [`Source::poll`].
+    fn accept(&mut self, partitions: &[Accepted]);
+    /// Lets go of revoked or lost partitions. The group is answered in any case (Law 5).
+    fn release(&mut self, partitions: &[i32]);
+    /// Reads an owned partition again from other offsets (after a reload, or after `stop`); what was fetched before is
+    /// dropped.
     ///
     /// # Errors
-    /// When the group moved on meanwhile or the log is out of reach.
-    fn accept(&mut self, partitions: &[Accepted]) -> Result<(), PortError>;
-    /// Lets go of revoked or lost partitions.
-    ///
-    /// # Errors
-    /// When the client refuses; the partitions are no longer ours all the same.
-    fn release(&mut self, partitions: &[i32]) -> Result<(), PortError>;
-    /// Reads an owned partition again from other offsets (after a reload); what was fetched before is dropped.
-    ///
-    /// # Errors
-    /// When the log is out of reach.
+    /// When the partition is being taken away.
     fn seek(&mut self, partition: i32, start: Start) -> Result<(), PortError>;
-    /// Stops or resumes the fetching of usage of one partition (back-pressure, a halted task).
+    /// Reads an owned partition no longer, until `seek`: its task is halted. It stays ours.
+    fn stop(&mut self, partition: i32);
+    /// Pauses or resumes the fetching of usage of one partition (back-pressure).
     ///
     /// # Errors
     /// When the partition is not ours.
@@ -295,6 +291,14 @@ pub enum PortError {
     /// It may work later; ask again.
     #[error("{0}")]
     Retriable(String),
+    /// One partition cannot be read on; the others can.
+    #[error("{message}")]
+    Partition {
+        /// Which.
+        partition: i32,
+        /// What happened.
+        message: String,
+    },
     /// It will not work without a person.
     #[error("{0}")]
     Fatal(String),

@@ -23,12 +23,19 @@ pub struct Halt {
     pub reason: &'static str,
     /// What happened and what to do.
     pub message: String,
+    /// Whether its cause may pass by itself: the task is started again from time to time.
+    pub passes: bool,
 }
 
 impl Halt {
-    /// A halt.
+    /// A halt that waits for a person.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), passes: false }
+    }
+
+    /// A halt whose cause may pass by itself.
+    pub fn passing(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), passes: true }
     }
 }
 
@@ -268,7 +275,8 @@ fn is_same(mark: RecordMark, last: LastRecord) -> bool {
     (mark.offset, mark.timestamp, mark.crc) == (last.offset, last.timestamp, last.crc)
 }
 
-/// Fences gone owners and gathers what is to be known of `partitions`, each given with what its store says.
+/// Fences gone owners and gathers what is to be known of `partitions`, each given with what its store says. What cannot be
+/// asked of one partition is that partition's error alone.
 ///
 /// # Errors
 /// When the cluster is out of reach; nothing was changed that asking again would not do again.
@@ -278,35 +286,37 @@ pub fn survey<S: Source, K: Sink>(
     group: &str,
     partitions: &[(i32, Option<TaskMeta>)],
     decoder: &mut Decoder,
-) -> Result<Vec<Survey>, PortError> {
+) -> Result<Vec<Result<Survey, PortError>>, PortError> {
     let numbers: Vec<i32> = partitions.iter().map(|(partition, _)| *partition).collect();
     fence_gone(source, sink, group, &numbers)?;
     let committed = source.stable_committed(&numbers)?;
     let cluster_id = source.cluster_id()?;
-    let mut surveys = Vec::with_capacity(partitions.len());
-    for ((partition, stored), committed) in partitions.iter().zip(committed) {
-        let control = read_control(source, *partition, decoder)?;
-        let last = stored.as_ref().and_then(|stored| stored.last_record);
-        let range = source.range(*partition)?;
-        let mark = match last {
-            Some(last) if (range.low..range.high).contains(&last.offset) => {
-                source.record_mark(*partition, last.offset)?
-            }
-            _ => None,
-        };
-        surveys.push(Survey {
-            partition: *partition,
-            stored: stored.clone(),
-            committed,
-            range,
-            mark,
-            control,
-            policies: source.policies_range(*partition)?,
-            cluster_id: cluster_id.clone(),
-            partitions: source.partitions(),
-        });
-    }
-    Ok(surveys)
+    let surveys = partitions.iter().zip(committed).map(|((partition, stored), committed)| {
+        survey_partition(source, *partition, stored.clone(), committed, cluster_id.clone(), decoder)
+    });
+    Ok(surveys.collect())
+}
+
+fn survey_partition<S: Source>(
+    source: &mut S,
+    partition: i32,
+    stored: Option<TaskMeta>,
+    committed: Option<Committed>,
+    cluster_id: String,
+    decoder: &mut Decoder,
+) -> Result<Survey, PortError> {
+    let control = read_control(source, partition, decoder)?;
+    let last = stored.as_ref().and_then(|stored| stored.last_record);
+    let range = source.range(partition)?;
+    let mark = match last {
+        Some(last) if (range.low..range.high).contains(&last.offset) => {
+            source.record_mark(partition, last.offset)?
+        }
+        _ => None,
+    };
+    let policies = source.policies_range(partition)?;
+    let partitions = source.partitions();
+    Ok(Survey { partition, stored, committed, range, mark, control, policies, cluster_id, partitions })
 }
 
 /// The latest level of each key. A value that nobody can read is told with its key; one whose schema the registry does

@@ -39,8 +39,11 @@ impl From<PortError> for WorkerError {
 
 enum Slot {
     Running(Box<Task>),
-    /// It was assigned and waits for a person; its store is closed.
-    Halted,
+    /// It was assigned and is not read; its store is closed. It waits for a person, or starts again by itself at `again_at`.
+    Halted {
+        again_at: Option<Instant>,
+        message: String,
+    },
 }
 
 /// What a worker shares with the rest of the process.
@@ -145,7 +148,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             // What is no longer ours cannot be recovered, and the group waits for our answer. Records are read again.
             match self.source.poll(Duration::ZERO) {
                 Ok(Polled::Rebalance(rebalance)) => return self.rebalance(rebalance),
-                Err(PortError::Fatal(message)) => return self.log_refused(message),
+                Err(PortError::Partition { partition, message }) => self.refused(partition, &message),
+                Err(fatal @ PortError::Fatal(_)) => return Err(fatal.into()),
                 Ok(Polled::Records(_)) | Err(PortError::Retriable(_)) => {}
             }
             self.recover_all()?;
@@ -162,14 +166,13 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             Ok(Polled::Records(batch)) => self.take(&batch),
             Ok(Polled::Rebalance(rebalance)) => return self.rebalance(rebalance),
             Err(PortError::Retriable(message)) => self.shared.telemetry.transaction_failed("poll", &message),
-            Err(PortError::Fatal(message)) => return self.log_refused(message),
+            Err(PortError::Partition { partition, message }) => self.refused(partition, &message),
+            Err(fatal @ PortError::Fatal(_)) => return Err(fatal.into()),
         }
-        match self.source.poll_policies() {
-            Ok(policies) => self.take_policies(&policies),
-            Err(PortError::Retriable(message)) => self.shared.telemetry.transaction_failed("poll", &message),
-            Err(PortError::Fatal(message)) => return self.log_refused(message),
-        }
+        let policies = self.source.poll_policies();
+        self.take_policies(&policies);
         self.resume_waiting();
+        self.restart_halted()?;
         self.begin_to_speak();
         self.publish_and_persist();
         self.report();
@@ -335,7 +338,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     fn tasks(&self) -> impl Iterator<Item = &Task> {
         self.slots.values().filter_map(|slot| match slot {
             Slot::Running(task) => Some(&**task),
-            Slot::Halted => None,
+            Slot::Halted { .. } => None,
         })
     }
 

@@ -13,6 +13,7 @@ mod enforcement;
 mod exact;
 mod gateway;
 mod group;
+mod halted;
 mod operations;
 mod oracle;
 mod pods;

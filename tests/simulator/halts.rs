@@ -89,6 +89,29 @@ fn a_log_that_was_truncated_below_the_position_halts_its_task_alone() {
 }
 
 #[test]
+fn a_log_that_shrinks_while_its_partition_waits_halts_it_alone_and_a_rebalance_moves_on() {
+    let registry = Arc::new(Registry::default());
+    let (dir, world) = (scratch(), World::new(Options { registry: Some(registry), ..Options::default() }));
+    let mut member = world.member("a", dir.path());
+    world.put_raw("usage", 0, Some(&hard()), Some(&[0, 0, 0, 0, 0, 1]));
+    world.spend("behind", &hard(), "1");
+    member.settle().unwrap();
+    world.log.truncate(0, end(&world, 0));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while member.halt_of(0).is_none() {
+        assert!(Instant::now() < deadline, "it does not halt");
+        member.turn().unwrap();
+    }
+    assert_eq!(member.halt_of(0).unwrap().0, "log_truncated");
+    member.release(&[1]).unwrap();
+    world.log.rebalance("a", tallyman::processor::ports::Rebalance::Assigned(vec![1]));
+    world.spend("goes-on", &soft(), "0.5");
+    member.settle().unwrap();
+    member.release(&[0, 1]).unwrap();
+    assert_eq!(committed(&world, 1), end(&world, 1), "partition 1 goes on");
+}
+
+#[test]
 fn a_log_that_was_recreated_halts_its_task_alone() {
     let dir = scratch();
     let world = before(dir.path());

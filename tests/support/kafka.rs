@@ -106,6 +106,22 @@ impl Kafka {
         self.process = Some(process);
     }
 
+    /// Deletes what a partition holds below `offset`, as retention does.
+    pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
+        use rdkafka::admin::{AdminClient, AdminOptions};
+        use rdkafka::client::DefaultClientContext;
+        use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+        let admin: AdminClient<DefaultClientContext> = rdkafka::ClientConfig::new()
+            .set("bootstrap.servers", self.bootstrap_servers())
+            .create()
+            .expect("the settings are good");
+        let mut below = TopicPartitionList::new();
+        below.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("the offset is good");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let options = AdminOptions::new().operation_timeout(Some(std::time::Duration::from_secs(20)));
+        runtime.block_on(admin.delete_records(&below, &options)).expect("the broker deletes them");
+    }
+
     /// Kills the broker with SIGKILL; its data stays for [`Kafka::restart`].
     pub fn kill(&mut self) {
         self.process.take().expect("it runs").kill();

@@ -84,19 +84,30 @@ impl Source for TwinSource {
         if let Some(rebalance) = member.rebalances.pop_front() {
             return Ok(Polled::Rebalance(rebalance));
         }
+        // As librdkafka does it: what the log no longer holds is an error of that partition, which is read no longer.
+        let below = |&(partition, position): &(&i32, &i64)| {
+            !self.paused.contains(partition) && state.low.get(partition).is_some_and(|low| *position < *low)
+        };
+        if let Some((partition, position)) = self.usage.iter().find(below).map(|(&partition, &at)| (partition, at))
+        {
+            drop(state);
+            self.stop(partition);
+            let message = format!("usage/{partition} has no offset {position}");
+            return Err(PortError::Partition { partition, message });
+        }
         drop(state);
         let (batch, next) = self.read(USAGE, &self.usage);
         self.usage.extend(next);
         Ok(Polled::Records(batch))
     }
 
-    fn poll_policies(&mut self) -> Result<TwinBatch, PortError> {
+    fn poll_policies(&mut self) -> TwinBatch {
         let (batch, next) = self.read(POLICIES, &self.policies);
         self.policies.extend(next);
-        Ok(batch)
+        batch
     }
 
-    fn accept(&mut self, partitions: &[Accepted]) -> Result<(), PortError> {
+    fn accept(&mut self, partitions: &[Accepted]) {
         self.log.step("accept");
         for Accepted { partition, start } in partitions {
             self.owned.insert(*partition);
@@ -105,10 +116,9 @@ impl Source for TwinSource {
                 self.policies.insert(*partition, start.policies);
             }
         }
-        Ok(())
     }
 
-    fn release(&mut self, partitions: &[i32]) -> Result<(), PortError> {
+    fn release(&mut self, partitions: &[i32]) {
         self.log.step("release");
         for partition in partitions {
             self.owned.remove(partition);
@@ -116,7 +126,6 @@ impl Source for TwinSource {
             self.policies.remove(partition);
             self.paused.remove(partition);
         }
-        Ok(())
     }
 
     fn seek(&mut self, partition: i32, start: Start) -> Result<(), PortError> {
@@ -131,6 +140,11 @@ impl Source for TwinSource {
         self.usage.insert(partition, start.usage);
         self.policies.insert(partition, start.policies);
         Ok(())
+    }
+
+    fn stop(&mut self, partition: i32) {
+        self.usage.remove(&partition);
+        self.policies.remove(&partition);
     }
 
     fn pause(&mut self, partition: i32, paused: bool) -> Result<(), PortError> {

@@ -13,6 +13,10 @@ use super::{Slot, Worker, WorkerError};
 
 /// How long recovery asks again before the worker gives up.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(120);
+/// How long it asks again for one partition alone: then that one is halted, and started later.
+const PARTITION_PATIENCE: Duration = Duration::from_secs(10);
+/// The wait before a task is started again that halted for a cause that may pass.
+const HALTED_PAUSE: Duration = Duration::from_secs(5);
 /// How long a store that is still in use is asked for again.
 const OPEN_PATIENCE: Duration = Duration::from_secs(20);
 /// The wait between two tries.
@@ -29,41 +33,21 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 self.publish_gathered();
                 let stores = self.open_stores(&partitions);
                 let accepted = self.recover(stores)?;
-                match self.source.accept(&with_halted(&partitions, &accepted)) {
-                    Ok(()) => self.shared.health.joined(self.number),
-                    Err(PortError::Retriable(message)) => {
-                        // The group moved on meanwhile: its next event says what is ours.
-                        telemetry.transaction_failed("accept", &message);
-                        partitions.iter().for_each(|&partition| self.drop_task(partition));
-                    }
-                    Err(fatal) => return Err(fatal.into()),
-                }
+                self.source.accept(&with_halted(&partitions, &accepted));
+                self.shared.health.joined(self.number);
             }
             Rebalance::Revoked(partitions) => {
                 telemetry.rebalanced(Moved::Revoked, &partitions);
                 self.hand_over(&partitions);
-                self.release(&partitions)?;
+                self.source.release(&partitions);
             }
             Rebalance::Lost(partitions) => {
                 telemetry.rebalanced(Moved::Lost, &partitions);
-                for partition in &partitions {
-                    self.drop_task(*partition);
-                }
-                self.release(&partitions)?;
+                partitions.iter().for_each(|&partition| self.drop_task(partition));
+                self.source.release(&partitions);
             }
         }
         Ok(())
-    }
-
-    /// The partitions are no longer ours, whether or not the client says so without an error.
-    fn release(&mut self, partitions: &[i32]) -> Result<(), WorkerError> {
-        match self.source.release(partitions) {
-            Err(PortError::Retriable(message)) => {
-                self.shared.telemetry.transaction_failed("release", &message);
-                Ok(())
-            }
-            other => Ok(other?),
-        }
     }
 
     /// The revocation barrier: what is folded is published and persisted before another member may speak. What
@@ -97,25 +81,33 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         }
     }
 
-    /// Stops one task until a person acts; the others go on (Laws 7 and 8).
+    /// Stops one task; the others go on (Laws 7 and 8). It waits for a person, or for its cause to pass.
     pub(super) fn halt(&mut self, partition: i32, halt: &Halt) {
-        if let Some(Slot::Running(task)) = self.slots.insert(partition, Slot::Halted) {
-            self.close(partition, task.into_store(&self.shared.telemetry));
-            if let Err(error) = self.source.pause(partition, true) {
-                self.shared.telemetry.transaction_failed("pause", &error.to_string());
-            }
-        }
+        self.shared.shelf.remove(partition);
+        self.source.stop(partition);
         self.waiting.remove(&partition);
         self.terms_held.remove(&partition);
-        self.shared.telemetry.halted(partition, halt.reason, &halt.message);
+        let again_at = halt.passes.then(|| Instant::now() + HALTED_PAUSE);
+        let before = self.slots.insert(partition, Slot::Halted { again_at, message: halt.message.clone() });
+        // One that was started again in vain is not reported again.
+        let is_known = matches!(&before, Some(Slot::Halted { message, .. }) if *message == halt.message);
+        if let Some(Slot::Running(task)) = before {
+            self.close(partition, task.into_store(&self.shared.telemetry));
+        }
+        if !is_known {
+            self.shared.telemetry.halted(partition, halt.reason, &halt.message);
+        }
         let state = TaskState::Halted { reason: halt.reason, message: halt.message.clone() };
         self.shared.health.set(partition, state);
     }
 
-    fn open_stores(&mut self, partitions: &[i32]) -> Vec<(i32, Store)> {
+    pub(super) fn open_stores(&mut self, partitions: &[i32]) -> Vec<(i32, Store)> {
         let mut stores = Vec::new();
         for &partition in partitions {
-            self.shared.health.set(partition, TaskState::Restoring);
+            // One that is halted remains so until it has started again.
+            if !self.slots.contains_key(&partition) {
+                self.shared.health.set(partition, TaskState::Restoring);
+            }
             if partition >= self.source.partitions() {
                 let message = format!(
                     "partition {partition}: the usage topic had {} partitions when this instance started; more \
@@ -152,13 +144,18 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     }
 
     /// Fences, surveys and starts tasks on `stores`; gives the partitions that run and from where to read them.
-    fn recover(&mut self, stores: Vec<(i32, Store)>) -> Result<Vec<Accepted>, WorkerError> {
+    pub(super) fn recover(&mut self, stores: Vec<(i32, Store)>) -> Result<Vec<Accepted>, WorkerError> {
         let known: Vec<_> = stores.iter().map(|(partition, store)| (*partition, store.meta().cloned())).collect();
         let surveys = self.survey_with_patience(&known)?;
         let mut accepted = Vec::new();
+        let partitions = self.source.partitions();
         for ((partition, store), survey) in stores.into_iter().zip(surveys) {
-            let partitions = survey.partitions;
-            let started = recovery::start_of(survey, self.settings.adopt_from).and_then(|recovered| {
+            let survey = survey.map_err(|error| {
+                let message = format!("partition {partition} cannot be restored yet: {error}; it is tried again");
+                Halt::passing("unreachable", message)
+            });
+            let started = survey.and_then(|survey| recovery::start_of(survey, self.settings.adopt_from));
+            let started = started.and_then(|recovered| {
                 let start = Start { usage: recovered.meta.position, policies: recovered.meta.policies_position };
                 let task = Task::new(partition, partitions, store, recovered, self.settings.task.clone());
                 task.map(|task| (task, start)).map_err(|error| Halt::new("store", error.to_string()))
@@ -170,7 +167,6 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                     accepted.push(Accepted { partition, start: Some(start) });
                 }
                 Err(halt) => {
-                    self.shared.shelf.remove(partition);
                     self.halt(partition, &halt);
                 }
             }
@@ -179,22 +175,25 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         Ok(accepted)
     }
 
+    /// What is known of the partitions, each by itself: one that cannot be surveyed in time keeps no other waiting (Law 5).
     fn survey_with_patience(
         &mut self,
         known: &[(i32, Option<crate::store::TaskMeta>)],
-    ) -> Result<Vec<recovery::Survey>, WorkerError> {
+    ) -> Result<Vec<Result<recovery::Survey, PortError>>, WorkerError> {
         let started = Instant::now();
         loop {
             let group = &self.settings.group_id;
             let surveyed = recovery::survey(&mut self.source, &mut self.sink, group, known, &mut self.decoder);
-            match surveyed {
-                Ok(surveys) => return Ok(surveys),
-                Err(PortError::Retriable(message)) if started.elapsed() < RECOVERY_PATIENCE => {
-                    self.shared.telemetry.transaction_failed("recovery", &message);
-                    std::thread::sleep(RECOVERY_PAUSE);
-                }
+            let message = match surveyed {
+                Ok(surveys) => match surveys.iter().find_map(|survey| survey.as_ref().err()) {
+                    Some(error) if started.elapsed() < PARTITION_PATIENCE => error.to_string(),
+                    _ => return Ok(surveys),
+                },
+                Err(PortError::Retriable(message)) if started.elapsed() < RECOVERY_PATIENCE => message,
                 Err(error) => return Err(error.into()),
-            }
+            };
+            self.shared.telemetry.transaction_failed("recovery", &message);
+            std::thread::sleep(RECOVERY_PAUSE);
         }
     }
 
@@ -228,14 +227,10 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         for Accepted { partition, start } in self.recover(stores)? {
             let Some(start) = start else { continue };
             let sought = self.source.seek(partition, start).and_then(|()| self.source.pause(partition, false));
-            match sought {
-                Ok(()) => {}
-                Err(PortError::Retriable(message)) => {
-                    // Still broken: all of it again in the next turn.
-                    self.shared.telemetry.transaction_failed("seek", &message);
-                    return Ok(());
-                }
-                Err(fatal) => return Err(fatal.into()),
+            if let Err(error) = sought {
+                // Still broken: all of it again in the next turn.
+                self.shared.telemetry.transaction_failed("seek", &error.to_string());
+                return Ok(());
             }
         }
         self.broken = false;

@@ -1,57 +1,76 @@
-//! What the log itself refuses: which task cannot be read on, and which can (Law 8).
+//! What the log refuses of one partition: its task halts, or is read again; the others go on (Law 8). A task that halted
+//! for a cause that may pass is started again by itself.
+
+use std::time::Instant;
 
 use crate::processor::ports::{PortError, Sink, Source};
 use crate::processor::recovery::Halt;
 
-use super::{Worker, WorkerError};
+use super::{Slot, Worker, WorkerError};
 
 impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
-    /// The log no longer gives what some task wants: that task halts, the others go on. When no task is at fault
-    /// the worker cannot go on.
-    pub(super) fn log_refused(&mut self, message: String) -> Result<(), WorkerError> {
-        let positions: Vec<(i32, i64, i64)> =
-            self.tasks().map(|task| (task.partition(), task.position(), task.policies_position())).collect();
-        let mut halted = false;
-        for (partition, position, terms) in positions {
-            if let Ok((low, high)) = self.source.policies_range(partition)
-                && !(low..=high).contains(&terms)
-            {
-                let halt = Halt::new(
-                    "policies_changed",
-                    format!(
-                        "partition {partition}: the policies were read to offset {terms}, and hold {low} to {high} \
-                         now: the topic was cut or is another one"
-                    ),
-                );
-                self.halt(partition, &halt);
-                halted = true;
-                continue;
+    /// The source cannot read a partition on and has stopped it. When the log still holds what its task wants, it is read
+    /// again.
+    pub(super) fn refused(&mut self, partition: i32, message: &str) {
+        let Some(Slot::Running(task)) = self.slots.get(&partition) else { return };
+        let (position, policies) = (task.position(), task.policies_position());
+        let halt = match (self.source.range(partition), self.source.policies_range(partition)) {
+            (Ok(range), _) if position < range.low => Halt::new(
+                "log_truncated",
+                format!(
+                    "partition {partition}: the log begins at offset {} now and records from {position} on were never \
+                     folded. Restore the log; `tallyman rebuild --partition {partition}` folds what is left",
+                    range.low
+                ),
+            ),
+            (Ok(range), _) if position > range.high => Halt::new(
+                "log_changed",
+                format!(
+                    "partition {partition}: the log ends at {} now, before the position {position}: it was cut or is \
+                     another topic",
+                    range.high
+                ),
+            ),
+            (_, Ok((low, high))) if !(low..=high).contains(&policies) => Halt::new(
+                "policies_changed",
+                format!(
+                    "partition {partition}: the policies were read to offset {policies}, and hold {low} to {high} now: \
+                     the topic was cut or is another one"
+                ),
+            ),
+            (Ok(_), Ok(_)) => {
+                self.shared.telemetry.transaction_failed("poll", message);
+                return self.wait(partition);
             }
-            let halt = match self.source.range(partition) {
-                Ok(range) if position < range.low => Halt::new(
-                    "log_truncated",
-                    format!(
-                        "partition {partition}: the log begins at offset {} now and records from {position} on were \
-                         never folded. Restore the log; `tallyman rebuild --partition {partition}` folds what is \
-                         left",
-                        range.low
-                    ),
-                ),
-                Ok(range) if position > range.high => Halt::new(
-                    "log_changed",
-                    format!(
-                        "partition {partition}: the log ends at {} now, before the position {position}: it was cut \
-                         or is another topic",
-                        range.high
-                    ),
-                ),
-                Ok(_) => continue,
-                Err(PortError::Retriable(_)) => continue,
-                Err(PortError::Fatal(reason)) => Halt::new("log_gone", format!("partition {partition}: {reason}")),
-            };
-            self.halt(partition, &halt);
-            halted = true;
+            _ => Halt::passing("log_gone", format!("partition {partition}: {message}")),
+        };
+        self.halt(partition, &halt);
+    }
+
+    /// Starts those halted tasks again whose cause may have passed.
+    ///
+    /// # Errors
+    /// As `recover`.
+    pub(super) fn restart_halted(&mut self) -> Result<(), WorkerError> {
+        let now = Instant::now();
+        let is_due = |slot: &Slot| matches!(slot, Slot::Halted { again_at: Some(at), .. } if *at <= now);
+        let due: Vec<i32> =
+            self.slots.iter().filter(|(_, slot)| is_due(slot)).map(|(&partition, _)| partition).collect();
+        if due.is_empty() {
+            return Ok(());
         }
-        if halted { Ok(()) } else { Err(WorkerError::Fatal(message)) }
+        // Recovery may take long.
+        self.publish_gathered();
+        let stores = self.open_stores(&due);
+        for accepted in self.recover(stores)? {
+            let Some(start) = accepted.start else { continue };
+            let partition = accepted.partition;
+            let started = self.source.seek(partition, start).and_then(|()| self.source.pause(partition, false));
+            if let Err(error @ (PortError::Retriable(_) | PortError::Partition { .. })) = started {
+                self.shared.telemetry.transaction_failed("restart", &error.to_string());
+                self.wait(partition);
+            }
+        }
+        Ok(())
     }
 }
