@@ -5,7 +5,6 @@ use std::borrow::Cow;
 
 use super::reader::{FieldReader, Read};
 use super::slots::Slots;
-use super::terms::{period_from_name, period_name};
 use super::writer::FieldWriter;
 use crate::domain::alert::Alert;
 use crate::domain::credits::CreditSum;
@@ -13,6 +12,7 @@ use crate::domain::decision::{Action, Cause, DecisionReason, Figures, Heartbeat,
 use crate::domain::dimension::Dimension;
 use crate::domain::purchase::PurchaseRequested;
 use crate::domain::scope::{BudgetScope, Scope};
+use crate::domain::terms::BudgetPeriod;
 use crate::domain::time::Timestamp;
 
 /// What we wrote ourselves is read whatever its length.
@@ -44,7 +44,7 @@ pub(crate) fn write_decision<W: FieldWriter>(decision: &LimitDecision, writer: &
     let LimitDecision { scope, level, figures, version, decided_at, cause } = decision;
     write_scope(scope, writer);
     writer.opt_text(level.budget.as_ref().map(|(name, _)| &**name));
-    writer.opt_text(level.budget.as_ref().map(|(_, period)| period_name(*period)));
+    writer.opt_text(level.budget.as_ref().map(|(_, period)| period.name()));
     writer.text(level.action.name());
     writer.text(level.reason.name());
     writer.int(level.level);
@@ -72,7 +72,7 @@ pub(crate) fn read_decision(slots: &mut Slots<'_>) -> Read<LimitDecision> {
     let any = (i32::MIN, i32::MAX);
     let scope = read_scope(slots)?;
     let budget_name = slots.opt_text(ANY_LENGTH)?.map(Cow::into_owned);
-    let budget = budget_name.zip(slots.opt_known(period_from_name)?);
+    let budget = budget_name.zip(slots.opt_known(BudgetPeriod::from_name)?);
     let action = slots.known(Action::from_name)?;
     let reason = slots.known(DecisionReason::from_name)?;
     let level = slots.int(any.0, any.1)?;

@@ -81,19 +81,13 @@ fn read_dimension(reader: &mut Reader<'_>) -> Read<Dimension> {
     Dimension::ALL.get(number).copied().ok_or(reader.wrong("an unknown dimension"))
 }
 
-const PERIODS: [BudgetPeriod; 3] = [BudgetPeriod::Day, BudgetPeriod::Week, BudgetPeriod::Month];
-
 fn put_period(out: &mut Vec<u8>, period: BudgetPeriod) {
-    out.push(match period {
-        BudgetPeriod::Day => 0,
-        BudgetPeriod::Week => 1,
-        BudgetPeriod::Month => 2,
-    });
+    out.push(period as u8);
 }
 
 fn read_period(reader: &mut Reader<'_>) -> Read<BudgetPeriod> {
     let number = usize::from(reader.u8()?);
-    PERIODS.get(number).copied().ok_or(reader.wrong("an unknown period"))
+    BudgetPeriod::ALL.get(number).copied().ok_or(reader.wrong("an unknown period"))
 }
 
 /// Appends a terms record.

@@ -23,22 +23,6 @@ const THRESHOLDS_MAX: usize = 32;
 const PRODUCTS_MAX: usize = 1000;
 const REASON_BYTES_MAX: usize = 1024;
 
-/// A budget's period by its wire name.
-pub(crate) fn period_from_name(name: &str) -> Option<BudgetPeriod> {
-    [BudgetPeriod::Day, BudgetPeriod::Week, BudgetPeriod::Month]
-        .into_iter()
-        .find(|period| period_name(*period) == name)
-}
-
-/// The wire name of a budget's period.
-pub(crate) const fn period_name(period: BudgetPeriod) -> &'static str {
-    match period {
-        BudgetPeriod::Day => "day",
-        BudgetPeriod::Week => "week",
-        BudgetPeriod::Month => "month",
-    }
-}
-
 /// Reads a record of the policies topic; `None` when the type is none of them.
 pub(crate) fn read(record: RecordType, slots: &mut Slots<'_>) -> Option<Read<TermsRecord>> {
     Some(match record {
@@ -227,7 +211,7 @@ fn read_budget(slots: &mut Slots<'_>) -> Read<Budget> {
             (None, Some(_)) => return Err(slots.fault(Reason::BadField, "needs a `dimension`")),
         },
         limit: slots.credits(0)?,
-        period: slots.known(period_from_name)?,
+        period: slots.known(BudgetPeriod::from_name)?,
         action: slots.known(|name| match name {
             "BLOCK" => Some(BudgetAction::Block),
             "WARN" => Some(BudgetAction::Warn),
@@ -247,7 +231,7 @@ fn write_budget<W: FieldWriter>(budget: &Budget, writer: &mut W) {
     writer.opt_text(budget.dimension.map(Dimension::name));
     writer.opt_text(budget.value.as_deref());
     writer.credits(budget.limit);
-    writer.text(period_name(budget.period));
+    writer.text(budget.period.name());
     writer.text(match budget.action {
         BudgetAction::Block => "BLOCK",
         BudgetAction::Warn => "WARN",

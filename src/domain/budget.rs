@@ -193,8 +193,8 @@ impl Use<'_> {
     pub fn steady(&self) -> Steady {
         let (_, budget) = self.budget;
         let limit = i128::from(budget.limit.micros());
-        // Threshold T is reached from the least use with 100 x use >= T x limit on.
-        let reached_at = |threshold: &i32| (i128::from(*threshold) * limit + 99).div_euclid(100);
+        // Threshold T is reached from the least use above 0 with 100 x use >= T x limit on.
+        let reached_at = |threshold: &i32| (i128::from(*threshold) * limit + 99).div_euclid(100).max(1);
         let mut steady = Steady::ALWAYS;
         for edge in budget.thresholds.iter().map(reached_at).chain([limit]).map(CreditSum) {
             if edge <= self.used {

@@ -15,25 +15,23 @@ use super::terms_book::History;
 use super::time::{Hour, Timestamp};
 use super::walk::Terms;
 
-const KINDS: [BudgetPeriod; 3] = [BudgetPeriod::Day, BudgetPeriod::Week, BudgetPeriod::Month];
-
 /// The org's days, weeks and months, which all its budgets share.
 #[derive(Clone, Debug)]
 pub struct Cycles<'a> {
     terms: Terms<'a>,
     from: Timestamp,
-    periods: [Vec<Period>; 3],
+    periods: [Vec<Period>; BudgetPeriod::COUNT],
 }
 
 impl<'a> Cycles<'a> {
     /// Those that hold any instant of `from..to` at hand.
     #[must_use]
     pub fn new(terms: Terms<'a>, from: Timestamp, to: Timestamp) -> Self {
-        let mut periods = [const { Vec::new() }; 3];
-        for kind in KINDS {
+        let mut periods = [const { Vec::new() }; BudgetPeriod::COUNT];
+        for &kind in BudgetPeriod::ALL {
             let of = |at| cycle_at(kind, Some(&terms.org.policies), terms.default, at);
             let next = |period: &Period| (period.ends_at() < to).then(|| of(period.ends_at()));
-            periods[kind as usize] = std::iter::successors(Some(of(from)), next).collect();
+            periods[kind.index()] = std::iter::successors(Some(of(from)), next).collect();
         }
         Self { terms, from, periods }
     }
@@ -48,7 +46,7 @@ impl<'a> Cycles<'a> {
     /// The period of that kind that holds `at`.
     #[must_use]
     pub fn at(&self, kind: BudgetPeriod, at: Timestamp) -> Period {
-        let periods = &self.periods[kind as usize];
+        let periods = &self.periods[kind.index()];
         let known = periods.partition_point(|period| period.ends_at() <= at);
         let known = periods.get(known).filter(|period| period.contains(at));
         known.copied().unwrap_or_else(|| cycle_at(kind, Some(&self.terms.org.policies), self.terms.default, at))
@@ -142,7 +140,7 @@ impl<'a> ScopeReplay<'a> {
             others,
             dimension,
             value: value.map(Into::into),
-            sums: KINDS.into_iter().filter(has).map(sum).collect(),
+            sums: BudgetPeriod::ALL.iter().copied().filter(has).map(sum).collect(),
             at,
             until: Timestamp::MAX,
             steady: Steady::ALWAYS,

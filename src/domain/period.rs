@@ -50,10 +50,11 @@ impl Period {
     }
 }
 
-/// The IANA time zone of that name, `None` when the compiled-in database does not know it.
+/// The IANA time zone of that name, links included; `None` when the compiled-in database does not have it. `Etc/Unknown`
+/// is no zone of IANA's: jiff knows it as CLDR's word for none, and browsers send it.
 #[must_use]
 pub fn time_zone(name: &str) -> Option<TimeZone> {
-    ZONES.get(name).ok()
+    ZONES.get(name).ok().filter(|zone| !zone.is_unknown())
 }
 
 /// The zone of that name, UTC for a name that nobody knows: the codec refuses such a policy, so that only a zone that

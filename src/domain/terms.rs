@@ -77,16 +77,64 @@ pub struct OrgPolicy {
     pub updated_by: String,
 }
 
-/// How long a budget counts before it starts anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum BudgetPeriod {
-    /// A local day.
-    Day,
-    /// An ISO week, from Monday.
-    Week,
-    /// The org's own period.
-    Month,
+/// One table for the enum and all that goes with each kind: a kind that is added is added everywhere, or does not compile.
+macro_rules! budget_periods {
+    ($($(#[$doc:meta])* $kind:ident = $number:literal, $name:literal;)*) => {
+        /// How long a budget counts before it starts anew. The numbers are part of the stored format.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum BudgetPeriod {
+            $($(#[$doc])* $kind = $number,)*
+        }
+
+        impl BudgetPeriod {
+            /// How many kinds there are.
+            pub const COUNT: usize = Self::ALL.len();
+            /// Every kind, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
+
+            /// Its name on the wire.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+        }
+    };
 }
+
+budget_periods! {
+    /// A local day.
+    Day = 0, "day";
+    /// An ISO week, from Monday.
+    Week = 1, "week";
+    /// The org's own period.
+    Month = 2, "month";
+}
+
+impl BudgetPeriod {
+    /// The kind of that name on the wire.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// Its number: its place in [`BudgetPeriod::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// A list of one item for each kind is looked up by the kind's number: the numbers must have no gap.
+const _: () = {
+    let mut place = 0;
+    while place < BudgetPeriod::COUNT {
+        assert!(BudgetPeriod::ALL[place].index() == place, "the kinds are numbered from 0, in order");
+        place += 1;
+    }
+};
 
 /// What a spent budget does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

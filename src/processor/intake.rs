@@ -15,6 +15,10 @@ use super::ports::{Header, Record};
 /// The header that carries a forwarded or replayed record's first Kafka timestamp, microseconds.
 pub const FIRST_TIMESTAMP: &str = "tallyman-timestamp";
 
+/// 2000-01-01T00:00:00Z. Nothing of this trade happened before it: what is dated so has another unit (seconds or milliseconds
+/// taken for microseconds), or a clock that was never set. Corrections and outcomes have no other bound of their age.
+const PLAUSIBLE_FROM: Timestamp = Timestamp::from_micros(946_684_800_000_000);
+
 /// What is to be done with a record.
 #[derive(Debug)]
 pub enum Verdict<'a> {
@@ -51,7 +55,8 @@ pub fn is_forwarded(headers: &[Header]) -> bool {
 fn own_time(record: &Record<'_>, headers: &[Header]) -> Timestamp {
     let first = headers.iter().find(|(name, _)| name == FIRST_TIMESTAMP);
     let first = first.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse().ok());
-    first.map_or(record.timestamp, Timestamp::from_micros)
+    // Nothing stood in a log before now later than now: a header cannot make the future plausible.
+    first.map_or(record.timestamp, |first| Timestamp::from_micros(first).min(record.timestamp))
 }
 
 /// The partition in which an org's record belongs, when this one does not stand there under its key.
@@ -116,6 +121,11 @@ fn wrong_age(event: &Event<'_>, own_time: Timestamp, rules: &Rules) -> Option<Re
     }
     if age > rules.age_micros_max && matches!(event, Event::Usage(_)) {
         return Some(Reject::new(Reason::TooOld, told("too long before")));
+    }
+    if event.occurred_at() < PLAUSIBLE_FROM {
+        let detail =
+            format!("occurred_at {} lies before {PLAUSIBLE_FROM}: is its unit right?", event.occurred_at());
+        return Some(Reject::new(Reason::OutOfRange, detail));
     }
     None
 }

@@ -203,7 +203,8 @@ impl Model {
         let limit = i128::from(budget.limit.micros());
         let is_spent = used >= limit && !exempt;
         let blocks = budget.action == BudgetAction::Block;
-        let reached = budget.thresholds.iter().filter(|t| 100 * used >= i128::from(**t) * limit && !exempt);
+        let reached =
+            budget.thresholds.iter().filter(|t| used > 0 && 100 * used >= i128::from(**t) * limit && !exempt);
         Some(Level {
             action: if is_spent && blocks { Action::Block } else { Action::Allow },
             reason: if is_spent { DecisionReason::BudgetSpent } else { DecisionReason::WithinBudget },

@@ -72,9 +72,12 @@ fn a_block_budget_blocks_when_used_is_at_or_over_limit_and_a_warn_budget_never()
 
 #[test]
 fn a_limit_of_0_blocks_before_anything_is_used() {
-    let world = with([budget("none", Some("ann"), "0"), budget("each", Some("*"), "0")]);
-    assert_eq!(told(&world, "acme|user|ann|none"), (Action::Block, DecisionReason::BudgetSpent, 100));
+    let mut world = with([budget("none", Some("ann"), "0"), budget("each", Some("*"), "0")]);
+    assert_eq!(told(&world, "acme|user|ann|none"), (Action::Block, DecisionReason::BudgetSpent, 0));
     assert_eq!(action(&world, "acme|user||each"), Action::Block);
+    world.user_spends("ann", "0.000001");
+    let reached = (Action::Block, DecisionReason::BudgetSpent, 100);
+    assert_eq!(told(&world, "acme|user|ann|none"), reached, "the first use reaches each threshold of nothing");
 }
 
 #[test]

@@ -61,7 +61,8 @@ fn hard_blocks_when_used_is_at_or_over_the_allowance() {
         assert_eq!(outcome(&policy(), used), expected, "used {used}");
     }
     let nothing = OrgPolicy { base_allocation: Credits::ZERO, ..policy() };
-    assert_eq!(outcome(&nothing, "0"), (Block, AllowanceSpent, 100));
+    assert_eq!(outcome(&nothing, "0"), (Block, AllowanceSpent, 0), "zero is no share");
+    assert_eq!(outcome(&nothing, "0.000001"), (Block, AllowanceSpent, 100));
     // What belongs to SOFT means nothing in HARD.
     let hard = OrgPolicy { limit_mode: LimitMode::Hard, unlimited_overage: true, ..soft("50") };
     assert_eq!(outcome(&hard, "100"), (Block, AllowanceSpent, 100));

@@ -177,6 +177,29 @@ fn a_pending_purchase_lapses_at_the_periods_end() {
 }
 
 #[test]
+fn an_org_without_an_allowance_buys_at_its_first_use_and_not_before() {
+    for at_percent in [1, 90, 100] {
+        let mut buyer = Buyer::new(OrgPolicy { base_allocation: credits("0"), ..buying(at_percent, 3) });
+        assert_eq!(buyer.settle(noon(2)), [] as [i32; 0], "zero is no share of zero");
+        let level = buyer.published.as_ref().unwrap();
+        assert_eq!(
+            (level.action, level.level),
+            (Action::Block, 0),
+            "nothing is allowed, and no threshold is reached"
+        );
+        buyer.spend("1", noon(3));
+        buyer.spend("-1", noon(3));
+        assert_eq!(buyer.settle(noon(3)), [] as [i32; 0], "what was taken back is no usage");
+        buyer.spend("0.000001", noon(3));
+        assert_eq!(buyer.settle(noon(3)), [1]);
+        assert_eq!(buyer.published.as_ref().unwrap().level, 100);
+        let december = at("2026-12-01T00:00:00Z");
+        assert_eq!(buyer.settle(december), [] as [i32; 0], "a new period begins without usage");
+        assert_eq!(buyer.published.as_ref().unwrap().level, 0);
+    }
+}
+
+#[test]
 fn neither_a_suspended_nor_an_unlimited_org_buys() {
     for policy in [
         OrgPolicy { status: OrgStatus::Suspended, ..buying(80, 3) },

@@ -142,7 +142,12 @@ fn in_force<'a, T>(records: impl Iterator<Item = (i64, i64, &'a T)>, at: i64) ->
 }
 
 fn reached(thresholds: &[i32], used: i128, allowance: i128) -> i32 {
-    thresholds.iter().filter(|each| 100 * used >= i128::from(**each) * allowance).copied().max().unwrap_or(0)
+    thresholds
+        .iter()
+        .filter(|each| used > 0 && 100 * used >= i128::from(**each) * allowance)
+        .copied()
+        .max()
+        .unwrap_or(0)
 }
 
 impl View<'_> {

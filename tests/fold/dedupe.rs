@@ -7,8 +7,8 @@ use tallyman::domain::dedupe::{IdHasher, IdKey, Seen, Window};
 use tallyman::domain::event::Event;
 use tallyman::domain::reject::Reason;
 use tallyman::domain::time::Timestamp;
-use tallyman::processor::intake::{Rules, Verdict, judge};
-use tallyman::processor::ports::Record;
+use tallyman::processor::intake::{FIRST_TIMESTAMP, Rules, Verdict, judge};
+use tallyman::processor::ports::{Header, Record};
 
 const WINDOW: i64 = 24 * 3_600_000_000;
 /// 2026-11-20T10:00:00Z.
@@ -32,6 +32,11 @@ struct Door {
 impl Door {
     /// Takes a record of that value at that log time.
     fn take(&mut self, value: &[u8], log_time: Timestamp) -> Found {
+        self.take_with(value, &[], log_time)
+    }
+
+    /// Takes a record with headers.
+    fn take_with(&mut self, value: &[u8], headers: &[Header], log_time: Timestamp) -> Found {
         let rules = Rules {
             partitions: 1,
             window: Window::new(WINDOW),
@@ -41,7 +46,7 @@ impl Door {
         let key = Some(b"org".as_slice());
         let record = Record { partition: 0, offset: 0, timestamp: log_time, key, value: Some(value) };
         let (seen, mut decoder) = (&self.seen, Decoder::new(None));
-        let judged = judge(&record, &[], log_time, &rules, &mut decoder, &mut self.hasher, |key| {
+        let judged = judge(&record, headers, log_time, &rules, &mut decoder, &mut self.hasher, |key| {
             Ok::<_, DecodeError>(seen.get(&key).copied())
         });
         match judged.unwrap() {
@@ -102,4 +107,55 @@ fn another_source_or_another_record_type_is_another_identity() {
     let adjusted = adjusted.replace(r#""credits""#, r#""reason":"r","credits""#);
     assert!(matches!(Decoder::new(None).usage(adjusted.as_bytes()), Ok(Event::Adjusted(_))));
     assert_eq!(door.take(adjusted.as_bytes(), AT), Found::Folded);
+}
+
+/// A record of each type that happened at `at`, with the type's name.
+fn dated(at: i64) -> [(&'static str, Vec<u8>); 3] {
+    let all = format!(r#""source":"s","org_id":"org","occurred_at":{at}"#);
+    let dims = r#""product":"p","operation":"o","credits":"1""#;
+    [
+        ("usage", format!(r#"{{"type":"UsageEvent","event_id":"e",{all},{dims}}}"#)),
+        ("adjusted", format!(r#"{{"type":"UsageAdjusted","adjustment_id":"e",{all},{dims},"reason":"r"}}"#)),
+        ("outcome", format!(r#"{{"type":"OutcomeRecorded","outcome_id":"e",{all},"content_id":"c"}}"#)),
+    ]
+    .map(|(name, text)| (name, text.into_bytes()))
+}
+
+#[test]
+fn what_is_dated_before_2000_is_out_of_range_and_usage_is_too_old_long_before() {
+    const YEAR_2000: i64 = 946_684_800_000_000;
+    // Seconds and milliseconds taken for microseconds, a clock that was never set, year 1, the edge.
+    for at in [1_795_168_800, 1_795_168_800_000, 0, -1, -62_135_596_800_000_000, YEAR_2000 - 1] {
+        for (name, value) in dated(at) {
+            let reason = if name == "usage" { Reason::TooOld } else { Reason::OutOfRange };
+            assert_eq!(Door::default().take(&value, AT), Found::Dead(reason), "{name} at {at}");
+        }
+    }
+    for (name, value) in dated(YEAR_2000) {
+        let expected = if name == "usage" { Found::Dead(Reason::TooOld) } else { Found::Folded };
+        assert_eq!(Door::default().take(&value, AT), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_is_dated_ahead_is_in_the_future_whatever_a_header_says() {
+    let far = i64::MAX.to_string().into_bytes();
+    for (name, value) in dated(AT.micros() + 300_000_001) {
+        for headers in [vec![], vec![(FIRST_TIMESTAMP.to_owned(), far.clone())]] {
+            let found = Door::default().take_with(&value, &headers, AT);
+            assert_eq!(found, Found::Dead(Reason::InFuture), "{name} {headers:?}");
+        }
+    }
+    for (name, value) in dated(253_402_300_799_000_000) {
+        assert_eq!(Door::default().take(&value, AT), Found::Dead(Reason::InFuture), "{name}");
+    }
+}
+
+#[test]
+fn a_forwarded_record_is_as_old_as_it_was_when_it_first_stood_in_a_log() {
+    let first = vec![(FIRST_TIMESTAMP.to_owned(), AT.micros().to_string().into_bytes())];
+    let [(_, value), ..] = dated(AT.micros());
+    let later = AT.plus_micros(91 * WINDOW);
+    assert_eq!(Door::default().take_with(&value, &first, later), Found::Folded);
+    assert_eq!(Door::default().take(&value, later), Found::Dead(Reason::TooOld));
 }

@@ -290,7 +290,7 @@ fn the_scenario_blocks_and_unblocks_by_usage_correction_limit_expiry_and_period(
     assert_eq!(ann.last(), Some(&None), "not used for a whole day: {ann:?}");
     let boss = history(&hard, "user|boss|each");
     assert_eq!(boss.first(), Some(&Some((block, 100))), "the exact budget went: {boss:?}");
-    assert_eq!(history(&hard, "model||closed")[0], Some((block, 100)));
+    assert_eq!(history(&hard, "model||closed")[0], Some((block, 0)));
     assert_eq!(history(&hard, "model|m1|closed")[0], Some((allow, 0)), "another budget binds it");
     assert_eq!(history(&hard, "model|m3|closed")[0], Some((block, 100)));
     let keys: BTreeSet<&str> = outcome.last.keys().filter_map(|key| key.rsplit('|').next()).collect();

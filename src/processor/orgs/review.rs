@@ -148,9 +148,9 @@ impl Budgets {
 
     fn review(&mut self, terms: &OrgTerms, law: Law<'_>) -> Vec<Change> {
         let policies = Some(&terms.policies).filter(|policies| !policies.is_empty());
-        let mut periods: [Option<Period>; 3] = [None; 3];
+        let mut periods: [Option<Period>; BudgetPeriod::COUNT] = [None; BudgetPeriod::COUNT];
         let mut period = |kind: BudgetPeriod| {
-            *periods[kind as usize].get_or_insert_with(|| cycle_at(kind, policies, law.default, law.now))
+            *periods[kind.index()].get_or_insert_with(|| cycle_at(kind, policies, law.default, law.now))
         };
         let mut changes = Vec::new();
         for (id, history) in &terms.budgets {
