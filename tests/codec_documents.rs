@@ -219,3 +219,27 @@ fn what_is_wrong_with_a_text_is_told_in_the_words_of_those_who_write_it() {
         assert!(error.contains(says), "{error}");
     }
 }
+
+#[test]
+fn never_and_whole_numbers_are_taken_in_every_spelling_of_yaml_and_json() {
+    for never in ["9999-12-31T23:59:59Z", "\"9999-12-31T23:59:59Z\"", "9999-12-31 23:59:59Z", "253402300799000000"]
+    {
+        let text = format!(
+            "type: CreditGrant\norg_id: acme\ngrant_id: g\ncredits: 1e3\nkind: pack\npriority: 5.0\nexpires_at: {never}\n"
+        );
+        let terms = parse(&text, &defaults()).unwrap_or_else(|errors| panic!("{never}: {errors}"));
+        let [TermsRecord::CreditGrant(grant)] = &terms[..] else { panic!("{terms:?}") };
+        assert_eq!(grant.expires_at, Some(Timestamp::from_micros(253_402_300_799_000_000)), "{never}");
+        assert_eq!((grant.credits.micros(), grant.priority), (1_000_000_000, 5));
+        let shown = serde_json::to_string(&terms_fields(&terms[0])).unwrap();
+        assert!(shown.contains("\"expires_at\":\"9999-12-31T23:59:59Z\""), "{shown}");
+        assert_eq!(parse(&shown, &defaults()).unwrap(), terms);
+    }
+}
+
+#[test]
+fn a_zone_that_only_libraries_know_is_refused_with_its_line() {
+    let text = "type: OrgPolicy\norg_id: acme\nplan: p\nbase_allocation: 1\ntime_zone: Etc/Unknown\n";
+    let errors = parse(text, &defaults()).unwrap_err().to_string();
+    assert!(errors.contains("line 5: `time_zone` is \"Etc/Unknown\", no IANA time zone"), "{errors}");
+}

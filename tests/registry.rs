@@ -50,21 +50,69 @@ fn bound() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
+/// What the registry itself says of an id that it does not have.
+const DENIED: (u16, &str) = (404, r#"{"error_code": 40403, "message": "Schema 6 not found"}"#);
+
 #[test]
 fn a_schema_is_asked_for_once_and_a_denied_id_is_not_asked_at_once_again() {
     let (listener, address) = bound();
-    let requests = serve(listener, vec![(200, r#"{"schema": "\"string\""}"#), (404, r#"{"error_code": 40403}"#)]);
+    let requests = serve(listener, vec![(200, r#"{"schema": "\"string\""}"#), DENIED]);
     let client = Client::new(&format!("http://me:s%20cret@{address}/apis/"), None).unwrap();
     for _ in 0..3 {
         assert_eq!(client.schema(5).unwrap().as_deref(), Some("\"string\""));
-        assert_eq!(client.schema(6).unwrap(), None);
+        assert!(client.schema(6).is_err());
     }
     let (line, headers, _) = requests.recv().unwrap();
     assert_eq!(line, "GET /apis/schemas/ids/5 HTTP/1.1");
     assert_eq!(headers["authorization"], "Basic bWU6cyBjcmV0");
     assert_eq!(requests.recv().unwrap().0, "GET /apis/schemas/ids/6 HTTP/1.1");
     assert!(requests.recv().is_err(), "nothing else was asked");
-    assert_eq!(client.errors(), 0);
+    assert_eq!(client.errors(), 0, "a denial is an answer");
+}
+
+#[test]
+fn an_answer_that_is_not_the_registrys_own_denial_is_unavailable_and_told() {
+    for (status, body, told) in [
+        (404, "<html><body>\n  <h1>404 page not found</h1></body></html>", "404 page not found"),
+        (404, r#"{"error_code": 404, "message": "HTTP 404 Not Found"}"#, "HTTP 404 Not Found"),
+        (404, r#"{"error_code": 40401, "message": "Subject not found"}"#, "Subject not found"),
+        (404, r#"{"message": "no Route matched with those values"}"#, "no Route matched"),
+        (404, "", "404"),
+        (400, "<html>Bad Request</html>", "Bad Request"),
+        (400, r#"{"error_code": 400}"#, "400"),
+        (410, "gone", "gone"),
+        (422, "{}", "422"),
+        (302, r#"{"error_code": 40403}"#, "302"),
+        (502, r#"{"error_code": 40403}"#, "502"),
+        (200, "<html>Sign in</html>", "no registry's answer"),
+        (200, r#"{"error_code": 40403}"#, "no registry's answer"),
+    ] {
+        let (listener, address) = bound();
+        let _requests = serve(listener, vec![(status, body)]);
+        let client = Client::new(&format!("http://{address}/wrong/path"), None).unwrap();
+        let error = client.schema(9).expect_err(body).to_string();
+        assert!(error.contains(&format!("http://{address}/wrong/path")), "{error}");
+        assert!(error.contains(told) && error.contains("`registry.url`"), "{status} {body}: {error}");
+    }
+}
+
+#[test]
+fn an_id_that_a_follower_learns_of_seconds_later_is_never_denied() {
+    let (listener, address) = bound();
+    let requests = serve(listener, vec![DENIED, (200, r#"{"schema": "x"}"#)]);
+    let client = Client::new(&format!("http://{address}"), None).unwrap();
+    let error = client.schema(6).unwrap_err().to_string();
+    for told in ["schema id 6", "40403", "Schema 6 not found", "30 s"] {
+        assert!(error.contains(told), "{error}");
+    }
+    let schema = loop {
+        match client.schema(6) {
+            Ok(schema) => break schema,
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    assert_eq!(schema.as_deref(), Some("x"));
+    assert_eq!(requests.iter().count(), 2);
 }
 
 #[test]
@@ -78,6 +126,18 @@ fn our_schema_is_registered_under_its_subject() {
     assert_eq!(headers["content-type"], "application/vnd.schemaregistry.v1+json");
     assert_eq!(body, r#"{"schema":"{\"a\": 1}"}"#);
     assert!(client.register("tallyman.v1.Alert", "{}").unwrap_err().to_string().contains("409"));
+}
+
+#[test]
+fn a_registry_that_is_left_alone_is_told_with_what_it_answered_last() {
+    let (listener, address) = bound();
+    let requests = serve(listener, vec![(404, "<html>nginx</html>")]);
+    let client = Client::new(&format!("http://{address}"), None).unwrap();
+    for _ in 0..2 {
+        let error = client.schema(1).unwrap_err().to_string();
+        assert!(error.contains("404") && error.contains("nginx"), "{error}");
+    }
+    assert_eq!(requests.iter().count(), 1, "it is not asked at once again");
 }
 
 #[test]

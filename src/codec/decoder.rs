@@ -13,12 +13,17 @@ use super::outputs::{DecisionNotice, read_decision, read_heartbeat, read_notice}
 use super::reader::Fault;
 use super::schemas::{RecordType, RegistryError, SchemaRegistry, current, known};
 use super::slots::Slots;
+use super::unknown::UnknownFields;
 use super::{events, terms};
 use crate::domain::decision::{Heartbeat, LimitDecision};
 use crate::domain::event::Event;
 use crate::domain::reject::{Reason, Reject};
 use crate::domain::terms::TermsRecord;
 
+/// The greatest id that a registry gives: it counts from 1, with 31 bits.
+const SCHEMA_ID_MAX: u32 = i32::MAX.unsigned_abs();
+/// The most schemas asked for ahead of their records: a question takes a call.
+const FORESEEN_MAX: usize = 16;
 /// First byte of Confluent framing; a schema id of 4 bytes, big end first, follows.
 pub(crate) const FRAMED: u8 = 0;
 /// First bytes of Avro single-object encoding; the fingerprint, little end first, follows.
@@ -48,7 +53,7 @@ pub struct Decoder {
     /// What the registry said of each id; what it denied is asked again, for an id may yet be given out.
     by_id: HashMap<u32, Result<usize, Reject>, foldhash::fast::RandomState>,
     registry: Option<Arc<dyn SchemaRegistry>>,
-    unknown_json_fields: u64,
+    unknown: UnknownFields,
 }
 
 /// A value whose type and encoding are known.
@@ -58,7 +63,7 @@ enum Located<'a> {
 }
 
 impl Decoder {
-    /// A decoder that asks `registry` for the schemas of Confluent-framed values; without one these are refused.
+    /// A decoder that asks `registry` for the schemas of Confluent-framed values; without one these wait.
     ///
     /// # Panics
     /// Never: a test compiles each schema of ours.
@@ -68,13 +73,13 @@ impl Decoder {
             known().iter().map(|schema| compile(&schema.schema).expect("a test compiles each known schema"));
         let plans: Vec<Plan> = compiled.collect();
         let by_fingerprint = known().iter().map(|schema| schema.fingerprint).zip(0..).collect();
-        Self { plans, by_fingerprint, by_id: HashMap::default(), registry, unknown_json_fields: 0 }
+        Self { plans, by_fingerprint, by_id: HashMap::default(), registry, unknown: UnknownFields::default() }
     }
 
-    /// How many JSON fields were ignored so far because no record has them.
+    /// The JSON fields of the value decoded last that its record does not have, and that were ignored.
     #[must_use]
-    pub const fn unknown_json_fields(&self) -> u64 {
-        self.unknown_json_fields
+    pub const fn unknown_fields(&self) -> &UnknownFields {
+        &self.unknown
     }
 
     /// Decodes a value of the usage topic; its strings borrow from `bytes` where the encoding allows it.
@@ -177,7 +182,9 @@ impl Decoder {
         match located {
             Located::Avro { plan, body } => read_fields(&self.plans[plan], body, slots),
             Located::Json(object) => {
-                self.unknown_json_fields += object.sort(slots)?;
+                let record = object.record;
+                let unknown = object.sort(slots)?;
+                self.unknown.note(record, &unknown, slots);
                 Ok(())
             }
         }
@@ -185,6 +192,7 @@ impl Decoder {
 
     #[inline]
     fn locate<'a>(&mut self, bytes: &'a [u8]) -> Result<Located<'a>, DecodeError> {
+        self.unknown.clear();
         if let [first, second, rest @ ..] = bytes
             && [*first, *second] == SINGLE_OBJECT
         {
@@ -226,11 +234,40 @@ impl Decoder {
         }
     }
 
+    /// Asks for the schemas of records that stand behind one that waits for its own, so that what the registry denies of
+    /// them is denied for as long: a denial is believed only after a while, and many bad records must not wait one after
+    /// the other.
+    pub fn foresee<'a>(&self, values: impl Iterator<Item = &'a [u8]>) {
+        let Some(registry) = &self.registry else { return };
+        let mut asked = Vec::new();
+        for value in values {
+            let [FRAMED, id @ ..] = value else { continue };
+            let Some(id) = id.first_chunk().copied().map(u32::from_be_bytes) else { continue };
+            if self.by_id.contains_key(&id) || !(1..=SCHEMA_ID_MAX).contains(&id) || asked.contains(&id) {
+                continue;
+            }
+            // The answer is for the record itself to meet: a schema that is given is kept by the registry's client.
+            let _ = registry.schema(id);
+            asked.push(id);
+            if asked.len() == FORESEEN_MAX {
+                return;
+            }
+        }
+    }
+
     #[cold]
     fn learn(&mut self, id: u32) -> Result<usize, DecodeError> {
         let refuse = |detail: String| Reject::new(Reason::UnknownSchema, detail);
+        if !(1..=SCHEMA_ID_MAX).contains(&id) {
+            return Err(
+                refuse(format!("no registry gives a schema the id {id}: they are 1 to {SCHEMA_ID_MAX}")).into()
+            );
+        }
         let Some(registry) = &self.registry else {
-            return Err(refuse(format!("schema id {id} needs a schema registry: set `registry.url`")).into());
+            // Law 7: a setting that is missing is not the record's fault.
+            let what =
+                format!("`registry.url` is not set, and a record needs schema id {id}: set it and start again");
+            return Err(RegistryError(what).into());
         };
         let Some(text) = registry.schema(id)? else {
             return Err(refuse(format!("the registry has no schema with id {id}")).into());

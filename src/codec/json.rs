@@ -17,8 +17,15 @@ const SPEC_VERSION: &str = "specversion";
 pub(crate) struct Object<'a> {
     pub record: RecordType,
     fields: Vec<Entry<'a>>,
-    /// `id` and `source` of a `CloudEvent`.
-    envelope: Option<(Raw<'a>, Raw<'a>)>,
+    envelope: Option<Envelope<'a>>,
+}
+
+/// What a `CloudEvent` says of its data. `subject` is no org: what a producer's events are about is for the producer to say,
+/// and who pays stands in the data alone.
+struct Envelope<'a> {
+    id: Raw<'a>,
+    source: Raw<'a>,
+    time: Raw<'a>,
 }
 
 /// Reads an object and finds its type.
@@ -40,6 +47,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Object<'_>, Reject> {
     let record = type_in(&fields)?.ok_or_else(|| bad("the CloudEvent's `type` is missing"))?;
     let id = take_one(&mut fields, "id")?;
     let source = take_one(&mut fields, "source")?;
+    let time = take_one(&mut fields, "time")?;
     let Raw::Fields(data) = take_one(&mut fields, "data")? else {
         return Err(bad("the CloudEvent's `data` is missing or no object"));
     };
@@ -48,7 +56,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Object<'_>, Reject> {
             let detail = format!("`type` is {} in the CloudEvent and {} in its data", record.name(), inner.name());
             Err(bad(&detail))
         }
-        _ => Ok(Object { record, fields: data, envelope: Some((id, source)) }),
+        _ => Ok(Object { record, fields: data, envelope: Some(Envelope { id, source, time }) }),
     }
 }
 
@@ -75,23 +83,28 @@ fn type_in(fields: &[Entry<'_>]) -> Result<Option<RecordType>, Reject> {
 }
 
 impl<'a> Object<'a> {
-    /// Sorts the fields into slots and gives the number of those that the record does not have.
+    /// Sorts the fields into slots and gives those that the record does not have.
     ///
     /// # Errors
     /// [`Reason::BadField`] when a field stands there twice, or the envelope and the data disagree.
-    pub fn sort(self, slots: &mut Slots<'a>) -> Result<u64, Reject> {
+    pub fn sort(self, slots: &mut Slots<'a>) -> Result<Vec<Entry<'a>>, Reject> {
         let unknown =
             sort_fields(self.fields, slots).map_err(|name| bad(&format!("`{name}` stands there twice")))?;
-        if let (Some((id, source)), Some(id_field)) = (self.envelope, self.record.envelope_id_field()) {
-            for (name, value) in [(id_field, id), ("source", source)] {
-                let index = slots.names().iter().position(|slot| *slot == name).expect("usage records have both");
+        if let (Some(envelope), Some(id_field)) = (self.envelope, self.record.envelope_id_field()) {
+            let place = |slots: &Slots<'_>, name: &str| {
+                slots.names().iter().position(|slot| *slot == name).expect("usage records have all three")
+            };
+            for (name, value) in [(id_field, envelope.id), ("source", envelope.source)] {
+                let index = place(slots, name);
                 if *slots.get(index) != Raw::Absent && *slots.get(index) != value {
                     return Err(bad(&format!("`{name}` in the data differs from the CloudEvent's envelope")));
                 }
                 slots.set(index, value);
             }
+            // The data may know better when it happened than who wrapped it.
+            slots.set_default(place(slots, "occurred_at"), envelope.time);
         }
-        Ok(unknown.len() as u64)
+        Ok(unknown)
     }
 }
 
@@ -160,8 +173,14 @@ impl<'de: 'a, 'a> Visitor<'de> for RawVisitor<'a> {
         Ok(i64::try_from(value).map_or(Raw::HugeInt, Raw::Int))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Raw<'a>, E> {
-        Ok(Raw::Float)
+    /// Many languages write whole numbers with a point or an exponent: 12.0, 1.795E15, -0.
+    fn visit_f64<E>(self, value: f64) -> Result<Raw<'a>, E> {
+        const BEYOND: f64 = 9_223_372_036_854_775_808.0;
+        if value.fract() != 0.0 || !value.is_finite() {
+            return Ok(Raw::Float);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and within 64 bits")]
+        Ok(if (-BEYOND..BEYOND).contains(&value) { Raw::Int(value as i64) } else { Raw::HugeInt })
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Raw<'a>, E> {

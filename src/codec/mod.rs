@@ -24,6 +24,7 @@ pub mod store_terms;
 pub mod store_values;
 mod terms;
 pub mod terms_document;
+mod unknown;
 mod writer;
 
 pub use decoder::{DecodeError, Decoder, unpack_decision};
@@ -34,3 +35,4 @@ pub use encoder::{
 pub use fields::{FieldChange, Fields, decision_fields, differences, terms_fields};
 pub use outputs::DecisionNotice;
 pub use schemas::{RecordType, RegistryError, SchemaRegistry};
+pub use unknown::{UnknownFields, nearest_field};

@@ -17,10 +17,6 @@ pub(crate) const COUNT_MAX: i64 = 1_000_000_000_000;
 /// The least of credits that may be negative.
 pub(crate) const SIGNED: i64 = -RECORD_CREDITS_MAX;
 
-/// The instants of the years -9999..9999: those that RFC 3339 can tell back to people.
-const CIVIL_MIN: i64 = -377_705_023_201_000_000;
-const CIVIL_MAX: i64 = 253_402_207_200_999_999;
-
 /// What is wrong with a field.
 #[derive(Debug)]
 pub(crate) struct Fault {
@@ -161,19 +157,19 @@ pub(crate) trait FieldReader<'a> {
 
     #[inline]
     fn civil(&self, instant: Timestamp) -> Read<Timestamp> {
-        if (CIVIL_MIN..=CIVIL_MAX).contains(&instant.micros()) {
+        if instant.is_civil() {
             return Ok(instant);
         }
         Err(self.fault(Reason::OutOfRange, format!("is {} us since 1970, no such year", instant.micros())))
     }
 
-    /// An instant of the years -9999..9999, perhaps null.
+    /// An instant that a calendar date can be told for ([`Timestamp::is_civil`]), perhaps null.
     fn opt_civil_time(&mut self) -> Read<Option<Timestamp>> {
         let instant = self.raw_time(true)?;
         instant.map(|instant| self.civil(instant)).transpose()
     }
 
-    /// An instant of the years -9999..9999.
+    /// An instant that a calendar date can be told for ([`Timestamp::is_civil`]).
     #[inline]
     fn civil_time(&mut self) -> Read<Timestamp> {
         let instant = self.raw_time(false)?;
@@ -264,12 +260,6 @@ pub(crate) fn twos_complement(bytes: &[u8]) -> Result<i128, DecimalError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_civil_instants_are_those_that_can_be_told() {
-        assert_eq!(CIVIL_MIN, jiff::Timestamp::MIN.as_microsecond());
-        assert_eq!(CIVIL_MAX, jiff::Timestamp::MAX.as_microsecond());
-    }
 
     #[test]
     fn twos_complement_of_any_length_is_read_exactly_or_refused() {

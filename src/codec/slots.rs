@@ -22,7 +22,7 @@ pub(crate) enum Raw<'a> {
     Bool(bool),
     List(Vec<Raw<'a>>),
     Fields(Vec<Entry<'a>>),
-    /// A JSON or Avro number that is no integer.
+    /// A JSON number that is not whole, or an Avro float or double.
     Float,
     /// A JSON integer beyond `i64`.
     HugeInt,
@@ -179,9 +179,9 @@ impl<'a> FieldReader<'a> for Slots<'a> {
         match self.take() {
             Raw::Absent => Ok(None),
             Raw::Int(micros) => Ok(Some(Timestamp::from_micros(micros))),
-            Raw::Text(text) => match text.parse::<jiff::Timestamp>() {
-                Ok(instant) => Ok(Some(Timestamp::from_micros(instant.as_microsecond()))),
-                Err(_) => Err(self.bad("must be RFC 3339 or whole microseconds since 1970")),
+            Raw::Text(text) => match Timestamp::parse(&text) {
+                Some(instant) => Ok(Some(instant)),
+                None => Err(self.bad("must be RFC 3339 or whole microseconds since 1970")),
             },
             Raw::HugeInt => Err(self.fault(Reason::OutOfRange, "is no instant that can be told")),
             _ => Err(self.bad("must be RFC 3339 or whole microseconds since 1970")),

@@ -15,6 +15,8 @@ use crate::domain::time::{BucketSize, Hour, Timestamp};
 use crate::domain::view::View;
 
 const VERSION: u8 = 1;
+/// Rows whose latency buckets are a list; in those of version 1 they are a mask of 64 bits.
+const ROW_LISTED: u8 = 2;
 /// Settings of a fold that keeps rates too; all else in them is as in version 1.
 const WITH_RATES: u8 = 2;
 
@@ -35,8 +37,11 @@ pub struct FoldSettings {
     pub rates: bool,
 }
 
-/// The rules that turn bytes into events today; another number than a store's means that it is built anew (Law 2).
-pub const CODEC_VERSION: u32 = 1;
+/// The rules that turn bytes into events and rows today; another number than a store's means that it is built anew (Law 2).
+///
+/// 2: every RFC 3339 instant and every whole number of JSON, a CloudEvent's `time`, `out_of_range` before the year 2000, and
+/// latency buckets without an upper end.
+pub const CODEC_VERSION: u32 = 2;
 
 /// What identifies the last folded record (Law 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,30 +75,53 @@ pub struct TaskMeta {
     pub partitions: i32,
 }
 
-/// Appends a row.
+/// Appends a row: the mask of its plain fields, the steps from one latency bucket to the next, then all values.
 pub fn put_tally(out: &mut Vec<u8>, tally: &Tally) {
-    out.push(VERSION);
-    let mask = tally.mask();
-    // Latency buckets are the upper half: most rows have few bits of one half or none, so two varints are short.
-    #[expect(clippy::cast_possible_truncation, reason = "each takes its half of 128 bits")]
-    for half in [mask as u64, (mask >> 64) as u64] {
-        put_u64(out, half);
+    let (mask, values, latencies) = tally.parts();
+    out.push(ROW_LISTED);
+    put_u64(out, mask);
+    put_u64(out, latencies.len() as u64);
+    let mut before = 0;
+    for (bucket, _) in latencies {
+        put_u64(out, u64::from(bucket - before));
+        before = *bucket;
     }
-    for (_, value) in tally.iter() {
-        put_i128(out, value);
+    for value in values {
+        put_i128(out, *value);
+    }
+    for (_, count) in latencies {
+        put_i64(out, *count);
     }
 }
 
-/// Reads a row.
+/// Reads a row of either version. (What a bucket of version 1 held is for the store's codec version to tell: the last one
+/// held all latencies from 49,152 ms up.)
 ///
 /// # Errors
 /// When the bytes are none.
 pub fn read_tally(bytes: &[u8]) -> Result<Tally, StoredError> {
-    let mut reader = Reader::versioned("row", bytes, VERSION)?;
-    let mask = u128::from(reader.u64()?) | u128::from(reader.u64()?) << 64;
+    let is_listed = bytes.first() == Some(&ROW_LISTED);
+    let mut reader = Reader::versioned("row", bytes, if is_listed { ROW_LISTED } else { VERSION })?;
+    let mask = reader.u64()?;
+    let buckets = if is_listed { listed_buckets(&mut reader)? } else { masked_buckets(reader.u64()?) };
     let values = (0..mask.count_ones()).map(|_| reader.i128()).collect::<Result<_, _>>()?;
-    let tally = Tally::from_parts(mask, values).ok_or(reader.wrong("a value is missing"))?;
+    let counted = |bucket| Ok((bucket, reader.i64()?));
+    let latencies = buckets.into_iter().map(counted).collect::<Result<_, _>>()?;
+    let tally = Tally::from_parts(mask, values, latencies).ok_or(reader.wrong("its latency buckets are none"))?;
     reader.end(tally)
+}
+
+fn listed_buckets(reader: &mut Reader<'_>) -> Result<Vec<u8>, StoredError> {
+    let mut last = 0;
+    reader.list(|reader| {
+        let next = u8::try_from(reader.u64()?).ok().and_then(|step| step.checked_add(last));
+        last = next.ok_or(reader.wrong("a latency bucket is too large"))?;
+        Ok(last)
+    })
+}
+
+fn masked_buckets(mask: u64) -> Vec<u8> {
+    (0..64).filter(|bucket| mask >> bucket & 1 == 1).collect()
 }
 
 fn put_values(out: &mut Vec<u8>, values: &Values) {

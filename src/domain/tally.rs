@@ -12,8 +12,10 @@ use super::histogram;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Field(u8);
 
+/// The first latency bucket's number; the others follow, so that plain fields fit a mask of 64 bits.
+const LATENCY_BUCKET_0: u8 = 64;
 /// How many fields there can be.
-const FIELDS_MAX: u32 = 128;
+const FIELDS_MAX: usize = LATENCY_BUCKET_0 as usize + histogram::BUCKETS;
 
 macro_rules! fields {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
@@ -120,13 +122,10 @@ fields! {
 }
 
 impl Field {
-    /// The first latency bucket's number; the others follow.
-    const LATENCY_BUCKET_0: u8 = 64;
-
     /// The field of that stored number; `None` beyond the last.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
-        if (number as u32) < FIELDS_MAX { Some(Self(number)) } else { None }
+        if (number as usize) < FIELDS_MAX { Some(Self(number)) } else { None }
     }
 
     /// Its stored number.
@@ -135,17 +134,21 @@ impl Field {
         self.0
     }
 
-    /// The field of a latency bucket, 0..64.
+    /// The field of a latency bucket, 0..[`histogram::BUCKETS`].
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "asserted to be below 64")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "asserted to be below BUCKETS, and a constant assertion keeps all numbers below 256"
+    )]
     pub const fn latency_bucket(bucket: usize) -> Self {
-        assert!(bucket < histogram::BUCKETS, "a latency bucket is below 64");
-        Self(Self::LATENCY_BUCKET_0 + bucket as u8)
+        assert!(bucket < histogram::BUCKETS, "a latency bucket is below BUCKETS");
+        Self(LATENCY_BUCKET_0 + bucket as u8)
     }
 
     /// The number of its latency bucket, `None` for a plain field.
-    const fn bucket(self) -> Option<u8> {
-        self.0.checked_sub(Self::LATENCY_BUCKET_0)
+    #[must_use]
+    pub const fn bucket(self) -> Option<u8> {
+        self.0.checked_sub(LATENCY_BUCKET_0)
     }
 
     /// The fields of attempt `attempt` (1 and up): its events and its credits.
@@ -201,6 +204,8 @@ impl Field {
     }
 }
 
+const _: () = assert!(FIELDS_MAX <= 1 << u8::BITS, "a field's number is a byte");
+
 const EXTREMES: u64 = 1 << Field::MULTIPLIER_MIN.0 | 1 << Field::MULTIPLIER_MAX.0;
 
 /// Counts and sums of one row.
@@ -224,28 +229,22 @@ impl Tally {
         Self { mask: 0, values: Vec::new(), latencies: Vec::new() }
     }
 
-    /// A tally of the fields in `mask` (bit n is field number n) with one value for each, by field number; `None`
-    /// when their counts differ or a latency bucket's value is no count.
+    /// A tally of the plain fields in `mask` (bit n is field number n) with one value for each, by field number, and of
+    /// latency buckets by number with their counts; `None` when the values are too few or too many, or the buckets do not
+    /// ascend or are none.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves of the mask")]
-    pub fn from_parts(mask: u128, mut values: Vec<i128>) -> Option<Self> {
-        let (plain, mut buckets) = (mask as u64, (mask >> 64) as u64);
-        if mask.count_ones() as usize != values.len() {
-            return None;
-        }
-        let mut latencies = Vec::with_capacity(buckets.count_ones() as usize);
-        for count in values.split_off(plain.count_ones() as usize) {
-            latencies.push((buckets.trailing_zeros() as u8, i64::try_from(count).ok()?));
-            buckets &= buckets - 1;
-        }
-        Some(Self { mask: plain, values, latencies })
+    pub fn from_parts(mask: u64, values: Vec<i128>, latencies: Vec<(u8, i64)>) -> Option<Self> {
+        let known = latencies.last().is_none_or(|(bucket, _)| usize::from(*bucket) < histogram::BUCKETS);
+        let ascend = latencies.is_sorted_by(|(one, _), (next, _)| one < next);
+        let fits = mask.count_ones() as usize == values.len();
+        (fits && known && ascend).then_some(Self { mask, values, latencies })
     }
 
-    /// The touched fields: bit n is field number n.
+    /// The touched plain fields (bit n is field number n), their values by field number, and the touched latency buckets
+    /// by number with their counts.
     #[must_use]
-    pub fn mask(&self) -> u128 {
-        let buckets = self.latencies.iter().fold(0_u64, |mask, (bucket, _)| mask | 1 << bucket);
-        u128::from(self.mask) | u128::from(buckets) << 64
+    pub fn parts(&self) -> (u64, &[i128], &[(u8, i64)]) {
+        (self.mask, &self.values, &self.latencies)
     }
 
     /// Whether nothing was ever added.
@@ -408,7 +407,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn tally() -> impl Strategy<Value = Tally> {
-        proptest::collection::vec((0..128_u8, -1000..1000_i128), 0..20).prop_map(|fields| {
+        proptest::collection::vec((0..225_u8, -1000..1000_i128), 0..20).prop_map(|fields| {
             let mut tally = Tally::new();
             for (number, value) in fields {
                 tally.add(Field(number), value);

@@ -33,10 +33,12 @@ mod flush;
 mod guard;
 mod publish;
 mod terms;
+mod waits;
 
 use cause::cause_of;
 use flush::Flushing;
 use guard::Guard;
+use waits::Waits;
 
 /// Why a task cannot go on with a record.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +112,7 @@ pub struct Task {
     decided_at: Timestamp,
     /// Kafka timestamps of records that wait for the commit of the decisions they caused.
     causes: Vec<Timestamp>,
+    waits: Waits,
 }
 
 impl Task {
@@ -167,6 +170,7 @@ impl Task {
             new_levels,
             decided_at: decided_at.unwrap_or(Timestamp::MIN),
             causes: Vec::new(),
+            waits: Waits::default(),
         })
     }
 
@@ -262,7 +266,7 @@ impl Task {
         // Where the record of each spend of the batch stands.
         let mut spent_at = Vec::new();
         let mut counts = Counts::default();
-        let mut outcome = Ok(());
+        let (mut outcome, end) = (Ok(()), places.end);
         for place in places {
             let record = batch.get(place);
             if record.offset < self.meta.position {
@@ -272,10 +276,12 @@ impl Task {
             let verdict = match self.judge(&record, &headers, decoder) {
                 Ok(verdict) => verdict,
                 Err(error) => {
+                    self.await_schemas(&error, batch, place + 1..end, decoder);
                     outcome = Err(error);
                     break;
                 }
             };
+            self.tell_unknown_fields(decoder, telemetry);
             let muted = record.offset < self.recovered.published_through;
             match verdict {
                 Verdict::Fold(event, key, seen) => {
@@ -306,6 +312,7 @@ impl Task {
             }
             self.passed(&record);
         }
+        self.waits.usage = outcome.as_ref().err().map(ToString::to_string);
         counts.report(telemetry);
         self.settle(batch, &last_of, &spent_at, decoder)?;
         outcome

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use crate::domain::dimension::Dimension;
+use crate::domain::field_set::FieldSet;
 use crate::domain::tally::Tally;
 use crate::domain::time::Hour;
 
@@ -101,7 +102,7 @@ impl<'a> Columns<'a> {
 /// A grid that is being filled: groups in the order in which they came.
 struct Filling<'a> {
     edges: &'a [Hour],
-    wanted: u128,
+    wanted: FieldSet,
     groups: Vec<Vec<Option<String>>>,
     numbers: HashMap<String, usize>,
     key: String,
@@ -116,11 +117,11 @@ impl<'a> Filling<'a> {
         let params = &planned.params;
         let ordered = match params.order_by.0 {
             OrderField::Measure(measure) => measure.fields(),
-            _ => 0,
+            _ => FieldSet::default(),
         };
         let mut filling = Self {
             edges: &planned.edges,
-            wanted: params.measures.iter().fold(ordered, |wanted, measure| wanted | measure.fields()),
+            wanted: params.measures.iter().fold(ordered, |wanted, measure| wanted.and(measure.fields())),
             groups: Vec::new(),
             numbers: HashMap::new(),
             key: String::new(),
@@ -155,12 +156,12 @@ impl<'a> Filling<'a> {
         let bucket = self.edges.partition_point(|edge| *edge <= hour) - 1;
         let group = self.number(group);
         let cell = self.cells.entry((bucket, group)).or_default();
-        for (field, value) in tally.iter().filter(|(field, _)| self.wanted >> field.number() & 1 == 1) {
+        for (field, value) in tally.iter().filter(|(field, _)| self.wanted.holds(*field)) {
             cell.add(field, value);
             self.total.add(field, value);
         }
         // Law 6: a grid is bounded while it grows, not when it is done.
-        let sums = self.cells.len() * self.wanted.count_ones() as usize;
+        let sums = self.cells.len() * self.wanted.count();
         if self.groups.len() * (self.edges.len() - 1) > ROWS_MAX {
             self.over = Some(("rows", ROWS_MAX));
         } else if sums > SUMS_MAX {

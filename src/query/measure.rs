@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::domain::credits::format_decimal;
+use crate::domain::field_set::FieldSet;
 use crate::domain::histogram;
 use crate::domain::tally::{Field, Tally};
 
@@ -122,20 +123,19 @@ impl Measure {
         }
     }
 
-    /// The fields that it is made of, as a mask of their numbers.
+    /// The fields that it is made of.
     #[must_use]
-    pub fn fields(self) -> u128 {
-        let mask = |fields: &[Field]| fields.iter().fold(0, |mask, field| mask | 1_u128 << field.number());
+    pub fn fields(self) -> FieldSet {
         match self {
-            Self::Plain(field, _) => mask(&[field]),
-            Self::Derived(Derived::SuccessRate) => mask(&[Field::OK, Field::ERROR]),
-            Self::Derived(Derived::LatencyAverage) => mask(&[Field::LATENCY_SUM_MS, Field::LATENCY_COUNT]),
+            Self::Plain(field, _) => FieldSet::of(&[field]),
+            Self::Derived(Derived::SuccessRate) => FieldSet::of(&[Field::OK, Field::ERROR]),
+            Self::Derived(Derived::LatencyAverage) => FieldSet::of(&[Field::LATENCY_SUM_MS, Field::LATENCY_COUNT]),
             Self::Derived(Derived::FirstTokenAverage) => {
-                mask(&[Field::FIRST_TOKEN_SUM_MS, Field::FIRST_TOKEN_COUNT])
+                FieldSet::of(&[Field::FIRST_TOKEN_SUM_MS, Field::FIRST_TOKEN_COUNT])
             }
-            Self::Derived(Derived::RatingAverage) => mask(&[Field::RATINGS, Field::RATING_SUM]),
+            Self::Derived(Derived::RatingAverage) => FieldSet::of(&[Field::RATINGS, Field::RATING_SUM]),
             Self::Derived(Derived::LatencyPercentile(_)) => {
-                (0..histogram::BUCKETS).fold(0, |mask, bucket| mask | 1 << Field::latency_bucket(bucket).number())
+                FieldSet::of(&[Field::LATENCY_SUM_MS, Field::latency_bucket(0)])
             }
         }
     }
@@ -180,22 +180,45 @@ impl Measure {
     }
 }
 
-/// The latency of the event at that percentile, as if the events of a histogram bucket lay evenly in it.
+/// The latency of the event at that percentile (nearest rank), as if the events of a histogram bucket lay evenly in it, but
+/// never one that the sum of all latencies rules out.
 fn percentile(tally: &Tally, percent: u8) -> Option<i128> {
-    let counts = (0..histogram::BUCKETS).map(|bucket| tally.sum(Field::latency_bucket(bucket)).max(0));
-    let total: i128 = counts.clone().sum();
-    let rank = (total * i128::from(percent)).div_euclid(100).max(1);
+    let counts: Vec<i128> =
+        (0..histogram::BUCKETS).map(|bucket| tally.sum(Field::latency_bucket(bucket)).max(0)).collect();
+    let total: i128 = counts.iter().sum();
+    let rank = (total * i128::from(percent) + 99).div_euclid(100).max(1);
     let mut before = 0;
-    for (bucket, count) in counts.enumerate() {
+    for (bucket, &count) in counts.iter().enumerate() {
         if count > 0 && before + count >= rank {
-            let lower = i128::from(histogram::lower_bound_ms(bucket));
-            let last = bucket + 1 == histogram::BUCKETS;
-            let width = if last { 0 } else { i128::from(histogram::lower_bound_ms(bucket + 1)) - lower };
-            return Some(lower + width * (2 * (rank - before) - 1) / (2 * count));
+            let (least, greatest) = bounds_ms(bucket);
+            let even = least + (greatest + 1 - least) * (2 * (rank - before) - 1) / (2 * count);
+            return Some(even_or_nearest(even, &counts, bucket, (before, rank), tally.sum(Field::LATENCY_SUM_MS)));
         }
         before += count;
     }
     None
+}
+
+/// The least and the greatest latency of a bucket.
+fn bounds_ms(bucket: usize) -> (i128, i128) {
+    let lower = |bucket| i128::from(histogram::lower_bound_ms(bucket));
+    (lower(bucket), (lower(bucket + 1) - 1).max(lower(bucket)))
+}
+
+/// `even`, moved into the range that `sum` leaves to the event of `rank`, which is in `bucket` with `before` events in lower
+/// ones: of all other events the latencies lie within their buckets, and those of the same bucket are in order.
+fn even_or_nearest(even: i128, counts: &[i128], bucket: usize, (before, rank): (i128, i128), sum: i128) -> i128 {
+    let (mut least_sum, mut greatest_sum) = (0, 0);
+    for (other, count) in counts.iter().enumerate().filter(|(other, _)| *other != bucket) {
+        let (least, greatest) = bounds_ms(other);
+        least_sum += least * count;
+        greatest_sum += greatest * count;
+    }
+    let (least, greatest) = bounds_ms(bucket);
+    let (up_to, above) = (rank - before, before + counts[bucket] - rank);
+    let from = (sum - greatest_sum - above * greatest + up_to - 1).div_euclid(up_to).max(least);
+    let to = (sum - least_sum - (up_to - 1) * least).div_euclid(above + 1).min(greatest);
+    if from <= to { even.clamp(from, to) } else { even }
 }
 
 #[cfg(test)]
@@ -238,6 +261,56 @@ mod tests {
             let Value::Count(value) = named(name).value(&tally) else { panic!("a number") };
             let value = u64::try_from(value).unwrap();
             assert_eq!(histogram::bucket_of(value), histogram::bucket_of(exact), "{name} is {value}");
+        }
+    }
+
+    fn latencies(all: &[u64]) -> Tally {
+        let mut tally = Tally::new();
+        for &latency in all {
+            tally.add(Field::latency_bucket(histogram::bucket_of(latency)), 1);
+            tally.add(Field::LATENCY_SUM_MS, latency.into());
+            tally.add(Field::LATENCY_COUNT, 1);
+        }
+        tally
+    }
+
+    #[test]
+    fn percentiles_of_calls_of_minutes_and_hours_are_right_to_a_fourth() {
+        for latency in [1, 49_151, 49_152, 54_000, 120_000, 600_000, 3_600_000, 36_000_000, 1_000_000_000_000] {
+            let tally = latencies(&[latency; 100]);
+            for name in ["latency_p50_ms", "latency_p95_ms", "latency_p99_ms"] {
+                let Value::Count(value) = named(name).value(&tally) else { panic!("a number") };
+                assert!(
+                    (value - i128::from(latency)).abs() * 4 <= i128::from(latency),
+                    "{name} of {latency}: {value}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_percentile_never_contradicts_the_mean() {
+        let percentiles = |all: &[u64]| {
+            let tally = latencies(all);
+            [50, 95, 99].map(|percent| percentile(&tally, percent).unwrap())
+        };
+        assert_eq!(percentiles(&[131_000]), [131_000; 3], "one event is its own mean");
+        assert_eq!(percentiles(&[1, 600_000]), [1, 600_000, 600_000], "the slower of two is known by the sum");
+        let [_, _, p99] = percentiles(&[655_000; 100]);
+        assert!(p99 >= 655_000 - 4, "all but one are at most {p99}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_percentile_lies_in_the_bucket_of_the_event_of_its_rank(
+            mut all in proptest::collection::vec(0..4_000_000_u64, 1..60),
+            percent in 1..=100_u8,
+        ) {
+            let told = percentile(&latencies(&all), percent).unwrap();
+            all.sort_unstable();
+            let rank = (all.len() * usize::from(percent)).div_ceil(100);
+            let bucket = |latency| histogram::bucket_of(latency);
+            proptest::prop_assert_eq!(bucket(u64::try_from(told).unwrap()), bucket(all[rank - 1]));
         }
     }
 

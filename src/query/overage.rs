@@ -6,6 +6,7 @@ use std::ops::{ControlFlow, Range};
 
 use crate::domain::credits::CreditSum;
 use crate::domain::dimension::Dimension;
+use crate::domain::field_set::FieldSet;
 use crate::domain::overage::{beyond_base, share, uncovered};
 use crate::domain::tally::{Field, Tally};
 use crate::domain::time::Hour;
@@ -20,8 +21,6 @@ use super::usage::PlannedUsage;
 /// Takes a row: its hour, the values of its view's dimensions in the view's order, its tally.
 type Each<'e> = &'e mut dyn FnMut(Hour, &[Option<&str>], &Tally);
 
-/// The measures told here.
-const FIELDS: u128 = 1 << Field::OVERAGE.number() | 1 << Field::BEYOND_BASE.number();
 /// The most stored rows that are read for them: some seconds.
 const READ_MAX: usize = 5_000_000;
 
@@ -29,9 +28,10 @@ const READ_MAX: usize = 5_000_000;
 pub(super) fn asked(params: &UsageParams) -> bool {
     let ordered = match params.order_by.0 {
         OrderField::Measure(measure) => measure.fields(),
-        _ => 0,
+        _ => FieldSet::default(),
     };
-    params.measures.iter().fold(ordered, |fields, measure| fields | measure.fields()) & FIELDS != 0
+    let fields = params.measures.iter().fold(ordered, |fields, measure| fields.and(measure.fields()));
+    fields.meets(FieldSet::of(&[Field::OVERAGE, Field::BEYOND_BASE]))
 }
 
 /// Refuses more than one dimension: an hour's part is shared over the values of one.

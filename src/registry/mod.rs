@@ -2,9 +2,12 @@
 //!
 //! A call takes about two seconds at most and never waits for an outage to end: after a failure the registry is left alone
 //! for a growing while, in which every call fails at once. The caller holds its records back meanwhile (Law 7).
+//! Only the registry's own words deny an id, and only when they stand for a while (`denials`): a wrong path, an ingress or a
+//! follower that is behind is no record's fault.
 //! Secrets never reach an error or a log. The port that this fills: `codec::schemas::SchemaRegistry`.
 
 mod address;
+mod denials;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,17 +18,18 @@ use serde::Deserialize;
 use ureq::Agent;
 
 use self::address::Address;
+use self::denials::{BELIEVED_AFTER, Denials, Standing};
 pub use crate::codec::schemas::{RegistryError, SchemaRegistry};
 
 const CALL_MAX: Duration = Duration::from_secs(2);
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 const SILENCE_MIN: Duration = Duration::from_millis(100);
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// How long a denied id is denied without asking: it may be given out later.
-const DENIED_FOR: Duration = Duration::from_secs(10);
-/// Ids that producers made up must not fill the memory (Law 6).
-const DENIED_MAX: usize = 10_000;
 const SCHEMA_BYTES_MAX: u64 = 1 << 20;
+/// "Schema not found" in the registry's own JSON.
+const SCHEMA_NOT_FOUND: u32 = 40403;
+/// The most characters of a foreign answer that are shown.
+const SHOWN_MAX: usize = 120;
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
 /// A registry's client, shared by all workers.
@@ -39,8 +43,10 @@ pub struct Client {
 #[derive(Default)]
 struct State {
     schemas: HashMap<u32, Arc<str>>,
-    denied: HashMap<u32, Instant>,
+    denials: Denials,
     failures: u32,
+    /// What the last call met, while the registry is left alone.
+    failed: String,
     silent_until: Option<Instant>,
 }
 
@@ -52,6 +58,21 @@ struct SchemaAnswer {
 #[derive(Deserialize)]
 struct IdAnswer {
     id: u32,
+}
+
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    error_code: u32,
+    #[serde(default)]
+    message: String,
+}
+
+/// What the registry says.
+enum Answer {
+    /// What was asked for.
+    Given(String),
+    /// It has no such schema: its message.
+    Denied(String),
 }
 
 impl Client {
@@ -81,28 +102,32 @@ impl Client {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One call, unless the registry is being left alone. `None` is a 404.
-    fn call(&self, path: &str, body: Option<&str>) -> Result<Option<String>, RegistryError> {
-        let silent_for = self.state().silent_until.and_then(|until| until.checked_duration_since(Instant::now()));
-        if let Some(left) = silent_for {
-            let message = format!("{} failed just now; asked again in {} ms", self.address, left.as_millis());
-            return Err(RegistryError(message));
+    /// One call, unless the registry is being left alone.
+    fn call(&self, path: &str, body: Option<&str>) -> Result<Answer, RegistryError> {
+        {
+            let state = self.state();
+            let left = state.silent_until.and_then(|until| until.checked_duration_since(Instant::now()));
+            if let Some(left) = left {
+                let (failed, left) = (&state.failed, left.as_millis());
+                return Err(RegistryError(format!("{} {failed}; asked again in {left} ms", self.address)));
+            }
         }
         let answer = self.exchange(path, body);
         let mut state = self.state();
-        if answer.is_ok() {
-            (state.failures, state.silent_until) = (0, None);
-        } else {
+        if let Err(what) = &answer {
             self.errors.fetch_add(1, Ordering::Relaxed);
             let silence = SILENCE_MIN.saturating_mul(1 << state.failures.min(8)).min(SILENCE_MAX);
             state.silent_until = Some(Instant::now() + silence);
             state.failures = state.failures.saturating_add(1);
+            state.failed.clone_from(what);
+        } else {
+            (state.failures, state.silent_until) = (0, None);
         }
         drop(state);
         answer.map_err(|what| RegistryError(format!("{} {what}", self.address)))
     }
 
-    fn exchange(&self, path: &str, body: Option<&str>) -> Result<Option<String>, String> {
+    fn exchange(&self, path: &str, body: Option<&str>) -> Result<Answer, String> {
         let url = format!("{}{path}", self.address.base);
         let told = |error: ureq::Error| format!("does not answer: {error}");
         let mut response = match body {
@@ -126,19 +151,61 @@ impl Client {
         }
         .map_err(told)?;
         let status = response.status().as_u16();
+        let text = response.body_mut().with_config().limit(SCHEMA_BYTES_MAX).read_to_string();
         match status {
-            200..=299 => {
-                response.body_mut().with_config().limit(SCHEMA_BYTES_MAX).read_to_string().map(Some).map_err(told)
-            }
-            // An id that the registry cannot even have is denied like one that it does not have.
-            400 | 404 | 410 | 422 if body.is_none() => Ok(None),
+            200..=299 => text.map(Answer::Given).map_err(told),
             401 | 403 => {
                 Err(format!("refuses our credentials ({status}); set user and password of `registry.url`"))
             }
             409 => Err("refuses the schema as incompatible (409); set its subject's compatibility".to_owned()),
-            _ => Err(format!("answers with status {status}")),
+            _ => {
+                let text = text.unwrap_or_default();
+                match serde_json::from_str(&text) {
+                    Ok(ErrorAnswer { error_code: SCHEMA_NOT_FOUND, message })
+                        if status == 404 && body.is_none() =>
+                    {
+                        Ok(Answer::Denied(format!(": {}", shown(&message))))
+                    }
+                    _ => Err(format!(
+                        "answers with status {status} and {:?}; if that is no registry's answer, mend the path of \
+                         `registry.url`",
+                        shown(&text)
+                    )),
+                }
+            }
         }
     }
+
+    fn schema_text(&self, id: u32) -> Result<Option<String>, RegistryError> {
+        match self.call(&format!("/schemas/ids/{id}"), None)? {
+            Answer::Given(answer) => {
+                let answer: SchemaAnswer = serde_json::from_str(&answer).map_err(|error| self.nonsense(&error))?;
+                Ok(Some(answer.schema))
+            }
+            Answer::Denied(message) => match self.state().denials.hear(id, Instant::now()) {
+                Standing::Believed => Ok(None),
+                _ => Err(self.denied(id, &message)),
+            },
+        }
+    }
+
+    fn denied(&self, id: u32, message: &str) -> RegistryError {
+        let (address, seconds) = (&self.address, BELIEVED_AFTER.as_secs());
+        RegistryError(format!(
+            "{address} denies schema id {id} (error_code {SCHEMA_NOT_FOUND}{message}); it is asked again for {seconds} s before that is \
+             believed"
+        ))
+    }
+
+    fn nonsense(&self, error: &serde_json::Error) -> RegistryError {
+        RegistryError(format!("{} gives no registry's answer ({error}); mend `registry.url`", self.address))
+    }
+}
+
+/// The beginning of a text in one line.
+fn shown(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.chars().take(SHOWN_MAX).collect()
 }
 
 impl SchemaRegistry for Client {
@@ -148,36 +215,27 @@ impl SchemaRegistry for Client {
             if let Some(schema) = state.schemas.get(&id) {
                 return Ok(Some(Arc::clone(schema)));
             }
-            if state.denied.get(&id).is_some_and(|at| at.elapsed() < DENIED_FOR) {
-                return Ok(None);
+            match state.denials.standing(id, Instant::now()) {
+                Standing::Unknown => {}
+                Standing::Denied(_) => return Err(self.denied(id, "")),
+                Standing::Believed => return Ok(None),
             }
         }
-        let Some(answer) = self.call(&format!("/schemas/ids/{id}"), None)? else {
-            let mut state = self.state();
-            if state.denied.len() >= DENIED_MAX {
-                state.denied.clear();
-            }
-            state.denied.insert(id, Instant::now());
-            return Ok(None);
-        };
-        let answer: SchemaAnswer = serde_json::from_str(&answer).map_err(|error| self.nonsense(&error))?;
-        let schema: Arc<str> = answer.schema.into();
-        self.state().schemas.insert(id, Arc::clone(&schema));
+        let Some(schema) = self.schema_text(id)? else { return Ok(None) };
+        let schema: Arc<str> = schema.into();
+        let mut state = self.state();
+        state.denials.forget(id);
+        state.schemas.insert(id, Arc::clone(&schema));
         Ok(Some(schema))
     }
 
     fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let body = serde_json::json!({ "schema": schema }).to_string();
-        let answer = self.call(&format!("/subjects/{subject}/versions"), Some(&body))?;
-        let missing = || RegistryError(format!("{} has no API at this path; mend `registry.url`", self.address));
-        let answer: IdAnswer =
-            serde_json::from_str(&answer.ok_or_else(missing)?).map_err(|error| self.nonsense(&error))?;
+        let path = format!("/subjects/{subject}/versions");
+        let Answer::Given(answer) = self.call(&path, Some(&body))? else {
+            unreachable!("only a question for a schema is denied");
+        };
+        let answer: IdAnswer = serde_json::from_str(&answer).map_err(|error| self.nonsense(&error))?;
         Ok(answer.id)
-    }
-}
-
-impl Client {
-    fn nonsense(&self, error: &serde_json::Error) -> RegistryError {
-        RegistryError(format!("{} gives no registry's answer ({error}); mend `registry.url`", self.address))
     }
 }

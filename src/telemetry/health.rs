@@ -25,6 +25,11 @@ pub enum TaskState {
         /// Where they end.
         terms_until: i64,
     },
+    /// Its next record waits for something that is not its fault.
+    Waiting {
+        /// For what, and what to do.
+        cause: String,
+    },
     /// Live, and records wait.
     Behind {
         /// How many.
@@ -49,6 +54,7 @@ impl fmt::Display for TaskState {
                 f,
                 "is being restored: usage at offset {position} of {until}, terms at offset {terms} of {terms_until}"
             ),
+            Self::Waiting { cause } => write!(f, "waits: {cause}"),
             Self::Behind { lag } => write!(f, "is {lag} records behind"),
             Self::CaughtUp => f.write_str("has caught up"),
             Self::Halted { reason, message } => write!(f, "is halted ({reason}): {message}"),

@@ -8,6 +8,7 @@ mod health;
 pub mod log;
 mod metrics;
 mod partitions;
+mod unknown;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use prometheus::TextEncoder;
 pub use health::{Health, TaskState};
 use metrics::Metrics;
 use partitions::Partitions;
+use unknown::Named;
 
 use crate::domain::alert::AlertKind;
 use crate::domain::credits::CreditSum;
@@ -93,6 +95,7 @@ pub enum Moved {
 struct State {
     partitions: Partitions,
     credit_series: HashSet<(String, String)>,
+    unknown_fields: Named,
     /// When a repeated happening was last logged, and how many since.
     quiet: HashMap<&'static str, (Option<Instant>, u64)>,
 }
@@ -165,6 +168,21 @@ impl Telemetry {
     /// `count` JSON fields of no known name were ignored.
     pub fn unknown_fields(&self, count: u64) {
         self.metrics().unknown_fields.inc_by(count);
+    }
+
+    /// A producer sends a field that its record does not have. Each field of each source is logged once, some at a time.
+    pub fn unknown_field(
+        &self,
+        record: &str,
+        source: &str,
+        field: &str,
+        nearest: impl FnOnce() -> Option<&'static str>,
+    ) {
+        if !self.state().unknown_fields.is_news(source, field, Instant::now()) {
+            return;
+        }
+        let hint = nearest().map(|known| format!("; did its producer mean `{known}`?")).unwrap_or_default();
+        tracing::warn!(source, field, record, "`{field}` is no field of {record} and is ignored{hint}");
     }
 
     /// `count` records went to the dead-letter topic for `reason`; `example` tells place and detail of one of them.
@@ -354,7 +372,7 @@ impl Telemetry {
     pub fn registry_error(&self, message: &str) {
         self.metrics().registry_errors.inc();
         if let Some(count) = self.told("registry", 1) {
-            tracing::warn!(count, error = message, "the schema registry does not answer; records wait for it");
+            tracing::warn!(count, error = message, "records wait for the schema registry; none is lost");
         }
     }
 

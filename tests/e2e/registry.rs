@@ -138,3 +138,71 @@ fn records_wait_while_the_registry_is_down_and_outputs_are_framed_too() {
     assert!(framed > decisions.len(), "heartbeats are framed too");
     instance.stop();
 }
+
+#[test]
+fn a_denied_schema_is_a_dead_letter_after_half_a_minute_and_one_that_is_given_meanwhile_costs_nothing() {
+    let registry = Registry::start();
+    let kafka = kafka().with_topics("denied", 1);
+    let site = Site::new(&kafka, &[("registry.url", &format!("\"{}\"", registry.url()))]);
+    let (subject, schema) = (RecordType::UsageEvent.subject(), RecordType::UsageEvent.avsc());
+    let client = Client::new(&registry.url(), None).unwrap();
+    let known = client.register(&subject, schema).unwrap();
+    let mut generator = Generator::new(Load::new(31, 1));
+    let instance = site.run();
+
+    let sent = Instant::now();
+    site.send(&framed(&mut generator, 424_242, 1));
+    site.send(&framed(&mut generator, known, 10));
+    wait_until("the registry's denial to be told", PATIENCE, || {
+        let (_, reasons) = instance.get("/readyz");
+        ["waits", &registry.url(), "denies schema id 424242", "40403"].iter().all(|told| reasons.contains(told))
+    });
+    assert_eq!(audit::letters(&kafka, &kafka.topics.dead_letters), []);
+    site.wait_for_the_end(PATIENCE);
+    assert!(sent.elapsed() >= Duration::from_secs(30), "believed after {:?}", sent.elapsed());
+    let letters = audit::letters(&kafka, &kafka.topics.dead_letters);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+
+    // Ids are given out in order, so the next one is known before it is.
+    let newer = |version: u32| schema.replacen('{', &format!("{{\"doc\": \"denied, version {version}\","), 1);
+    let last = client.register(&subject, &newer(1)).unwrap();
+    let told = Instant::now();
+    site.send(&framed(&mut generator, last + 1, 5));
+    wait_until("the next id to be denied", PATIENCE, || {
+        instance.get("/readyz").1.contains(&format!("denies schema id {}", last + 1))
+    });
+    assert_eq!(client.register(&subject, &newer(2)).unwrap(), last + 1);
+    site.wait_for_the_end(PATIENCE);
+    println!("folded {:?} after it was sent", told.elapsed());
+    assert_eq!(audit::letters(&kafka, &kafka.topics.dead_letters).len(), 1, "nothing more is lost");
+    instance.wait_until_ready(PATIENCE);
+    instance.stop();
+}
+
+#[test]
+fn a_wrong_path_to_the_registry_loses_no_record_and_is_told_with_the_answer() {
+    let registry = Registry::shared();
+    let kafka = kafka().with_topics("wrong-path", 1);
+    let wrong = registry.url().replace("/apis/ccompat/v7", "/apis/ccompat");
+    let site = Site::new(&kafka, &[("registry.url", &format!("\"{wrong}\""))]);
+    let client = Client::new(&registry.url(), None).unwrap();
+    let id = client.register(&RecordType::UsageEvent.subject(), RecordType::UsageEvent.avsc()).unwrap();
+    let instance = site.run();
+    site.send(&framed(&mut Generator::new(Load::new(31, 1)), id, 10));
+    wait_until("the wrong path to be told", PATIENCE, || {
+        let (status, reasons) = instance.get("/readyz");
+        let told =
+            ["partition 0 waits", wrong.as_str(), "status 404", "Could not find resource", "`registry.url`"];
+        status == 503 && told.iter().all(|told| reasons.contains(told))
+    });
+    assert!(instance.running.said().contains("status 404"), "the log tells it too: {}", instance.running.said());
+    instance.stop();
+    assert_eq!(audit::letters(&kafka, &kafka.topics.dead_letters), []);
+
+    let right = Site::new(&kafka, &[("registry.url", &format!("\"{}\"", registry.url()))]);
+    let instance = right.run();
+    right.wait_for_the_end(PATIENCE);
+    instance.wait_until_ready(PATIENCE);
+    instance.stop();
+    assert_eq!(audit::letters(&kafka, &kafka.topics.dead_letters), []);
+}

@@ -205,7 +205,10 @@ fn plain_fields(event: &UsageEvent<'_>) -> Vec<(Field, i128)> {
     if let Some(latency) = event.latency_ms {
         let latency = u64::try_from(latency).unwrap();
         let above = |&bucket: &usize| tallyman::domain::histogram::lower_bound_ms(bucket) <= latency;
-        fields.push((Field::latency_bucket((0..64).rev().find(above).unwrap()), 1));
+        fields.push((
+            Field::latency_bucket((0..tallyman::domain::histogram::BUCKETS).rev().find(above).unwrap()),
+            1,
+        ));
     }
     fields
 }

@@ -154,11 +154,11 @@ const RECORDS: [RecordType; 4] =
 
 impl SchemaRegistry for Registry {
     fn schema(&self, id: u32) -> Result<Option<Arc<str>>, RegistryError> {
-        self.answer(RECORDS.get(id as usize).map(|record| record.avsc().into()))
+        self.answer(RECORDS.get(id as usize - 1).map(|record| record.avsc().into()))
     }
     fn register(&self, subject: &str, _: &str) -> Result<u32, RegistryError> {
         let place = RECORDS.iter().position(|record| record.subject() == subject).unwrap();
-        self.answer(u32::try_from(place).unwrap())
+        self.answer(u32::try_from(place + 1).unwrap())
     }
 }
 
@@ -181,7 +181,7 @@ fn a_registry_that_is_away_dead_letters_nothing_and_its_partition_goes_on_later(
     let json = usage("framed", &hard(), "2", START).to_string();
     let mut framed = Vec::new();
     let event = Decoder::new(None).usage(json.as_bytes()).map(|event| {
-        encode_event(&event, ValueEncoding::Framed(0), &mut framed);
+        encode_event(&event, ValueEncoding::Framed(1), &mut framed);
     });
     event.unwrap();
     world.spend("before", &hard(), "1");

@@ -84,6 +84,8 @@ pub struct World {
     pub memory: StoreMemory,
     /// What differs.
     pub options: Options,
+    /// The metrics of all workers.
+    pub telemetry: Telemetry,
 }
 
 /// The fold's settings.
@@ -106,6 +108,7 @@ impl World {
             clock: ManualClock::new(START),
             memory: StoreMemory::new(64 << 20),
             options,
+            telemetry: Telemetry::new(10),
         };
         world.set_now(START);
         world
@@ -159,7 +162,7 @@ impl World {
         let health = Health::new(1);
         let shared = Shared {
             shelf: Shelf::default(),
-            telemetry: Telemetry::new(10),
+            telemetry: self.telemetry.clone(),
             health: health.clone(),
             stop: Arc::new(AtomicBool::new(false)),
         };

@@ -22,6 +22,7 @@ impl Task {
         decoder: &mut Decoder,
         telemetry: &Telemetry,
     ) -> Result<(), TaskError> {
+        let end = places.end;
         for place in places {
             let record = batch.get(place);
             if record.offset < self.meta.policies_position {
@@ -33,12 +34,18 @@ impl Task {
                 Some(value) => decoder.terms(value),
                 None => Err(DecodeError::Reject(Reject::new(Reason::Undecodable, "terms have no tombstones"))),
             };
+            self.tell_unknown_fields(decoder, telemetry);
             match decoded {
                 Err(DecodeError::Reject(reject)) if muted => drop(reject),
                 Err(DecodeError::Reject(reject)) => {
                     self.bury(&self.settings.policies_topic.clone(), &record, headers, &reject, telemetry);
                 }
-                Err(unavailable) => return Err(unavailable.into()),
+                Err(unavailable) => {
+                    let error = TaskError::from(unavailable);
+                    self.await_schemas(&error, batch, place + 1..end, decoder);
+                    self.waits.terms = Some(error.to_string());
+                    return Err(error);
+                }
                 Ok(terms) => match intake::misplaced(&record, terms.org_id(), self.rules.partitions) {
                     None => self.take_terms(record.offset, terms)?,
                     Some(_) if muted => {}
@@ -54,6 +61,7 @@ impl Task {
             }
             self.meta.policies_position = record.offset + 1;
         }
+        self.waits.terms = None;
         Ok(())
     }
 

@@ -49,7 +49,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             if !task.is_speaking() && tell {
                 tracing::info!(partition, "partition {}", task.restoring());
             }
-            let state = if !task.is_speaking() {
+            let state = if let Some(cause) = task.waits_for() {
+                TaskState::Waiting { cause: cause.to_owned() }
+            } else if !task.is_speaking() {
                 task.restoring()
             } else if task.has_caught_up() {
                 TaskState::CaughtUp
