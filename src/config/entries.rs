@@ -10,6 +10,9 @@ use super::ConfigError;
 
 /// What the name of an environment variable begins with.
 const PREFIX: &str = "TALLYMAN__";
+/// What one begins with that is a setting with `_` in the place of `__`, or none of ours, such as those that Kubernetes
+/// makes for a service of that name.
+const NEAR: &str = "TALLYMAN_";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,9 +123,14 @@ pub(super) fn from_file(path: &str, text: &str) -> Result<Entries, ConfigError> 
 
 /// Lays the environment over the entries: `TALLYMAN__KAFKA__GROUP_ID` is `kafka.group_id`. librdkafka's own names have
 /// dots where a variable's name cannot: `TALLYMAN__KAFKA__CLIENT__SASL_PASSWORD` is `kafka.client.sasl.password`.
-pub(super) fn overlay(entries: &mut Entries, env: impl IntoIterator<Item = (String, String)>) {
+/// Gives back the names that may be misspelt settings.
+pub(super) fn overlay(entries: &mut Entries, env: impl IntoIterator<Item = (String, String)>) -> Vec<String> {
+    let mut strays = Vec::new();
     for (name, value) in env {
-        let Some(path) = name.strip_prefix(PREFIX) else { continue };
+        let Some(path) = name.strip_prefix(PREFIX) else {
+            strays.extend(name.starts_with(NEAR).then_some(name));
+            continue;
+        };
         let mut key = path.to_lowercase().replace("__", ".");
         if let Some(client) = key.strip_prefix("kafka.client.") {
             let (client, file) = client.strip_suffix("_file").map_or((client, ""), |client| (client, "_file"));
@@ -133,4 +141,15 @@ pub(super) fn overlay(entries: &mut Entries, env: impl IntoIterator<Item = (Stri
         entries.remove(&other);
         entries.insert(key, Entry { raw: Raw::Scalar(value), origin: Origin::Env(name) });
     }
+    strays
+}
+
+/// The variable that a misspelt name means: with two underscores before the section and before the key, where it has them in
+/// one of the places, or where its words are those of a known key.
+pub(super) fn meant<'k>(stray: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
+    let path = stray.strip_prefix(NEAR)?;
+    let words = |text: &str| text.to_lowercase().replace(['.', '_'], "");
+    let key = known.into_iter().find(|key| words(key) == words(path));
+    let spelt = key.map(|key| key.to_uppercase().replace('.', "__"));
+    Some(format!("{PREFIX}{}", spelt.or_else(|| path.contains("__").then(|| path.to_owned()))?))
 }

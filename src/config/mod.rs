@@ -100,6 +100,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// How other instances reach this one, `host:port`; `None` = the address it listens on.
     pub advertise: Option<String>,
+    /// Where probes and metrics are served alone, which may be beyond loopback; `None` = nowhere else.
+    pub probe_listen: Option<SocketAddr>,
 }
 
 /// `[gate]`.
@@ -107,6 +109,8 @@ pub struct Http {
 pub struct Gate {
     /// Where `tallyman gate` listens; loopback. Port 0 picks one.
     pub listen: SocketAddr,
+    /// Where `tallyman gate` serves probes and metrics alone, which may be beyond loopback; `None` = nowhere else.
+    pub probe_listen: Option<SocketAddr>,
     /// What decisions do not settle.
     pub rules: Rules,
     /// The status of a block: 403, 402 or 429.
@@ -171,6 +175,8 @@ pub struct Settings {
     pub time: TimeBounds,
     /// Orgs with gauges of their own, 0..=1000.
     pub top_orgs: usize,
+    /// Whether the metrics at `http.probe_listen` name organisations too.
+    pub probe_orgs: bool,
     /// Log lines.
     pub log: Log,
     /// Every setting as it came out, with its origin, for `check-config`.
@@ -215,8 +221,8 @@ pub fn resolve(
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Settings, ConfigError> {
     let mut entries = file.map(|(path, text)| entries::from_file(path, text)).transpose()?.unwrap_or_default();
-    entries::overlay(&mut entries, env);
-    read::settings(reader::Reader::new(entries))
+    let strays = entries::overlay(&mut entries, env);
+    read::settings(reader::Reader::new(entries, strays))
 }
 
 #[cfg(test)]

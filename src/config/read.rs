@@ -42,6 +42,7 @@ pub(super) fn settings(mut reader: Reader) -> Result<Settings, ConfigError> {
         http: Http {
             listen: r.get("http.listen", "127.0.0.1:8080", loopback),
             advertise: r.optional("http.advertise", host_and_port),
+            probe_listen: r.optional("http.probe_listen", address),
         },
         gate: gate(r),
         limits_default: limits::read(r),
@@ -53,6 +54,7 @@ pub(super) fn settings(mut reader: Reader) -> Result<Settings, ConfigError> {
         },
         top_orgs: usize::try_from(r.get("metrics.top_orgs", "20", number(0..=1000)))
             .expect("0..=1000 is within a usize"),
+        probe_orgs: r.get("metrics.probe_orgs", "false", switch),
         log: log_settings(r),
         effective: Vec::new(),
     };
@@ -187,6 +189,7 @@ fn gate(r: &mut Reader) -> Gate {
     let statuses = [("403", 403), ("402", 402), ("429", 429)];
     Gate {
         listen: r.get("gate.listen", "127.0.0.1:8090", loopback),
+        probe_listen: r.optional("gate.probe_listen", address),
         rules: Rules {
             unknown: r.get("gate.unknown", "allow", one_of(&actions)),
             stale: r.get("gate.stale", "keep", one_of(&stale)),
@@ -198,10 +201,7 @@ fn gate(r: &mut Reader) -> Gate {
 
 fn log_settings(r: &mut Reader) -> Log {
     let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
-    let level = |raw: &str| match log::check_level(raw) {
-        Ok(()) => Ok(raw.to_owned()),
-        Err(_) => Err("must be error, warn, info, debug, trace or a filter such as tallyman=debug,warn".into()),
-    };
+    let level = |raw: &str| log::check_level(raw).map(|()| raw.to_owned()).map_err(|error| error.wanted);
     Log { level: r.get("log.level", "info", level), format: r.get("log.format", "auto", one_of(&formats)) }
 }
 
@@ -221,9 +221,12 @@ fn memory(raw: &str) -> Parsed<u64> {
     if bytes >= MEMORY_BYTES_MIN { Ok(bytes) } else { Err("must be at least 64MiB".into()) }
 }
 
+fn address(raw: &str) -> Parsed<SocketAddr> {
+    raw.trim().parse().map_err(|_| "must be an address and port such as 127.0.0.1:8080".into())
+}
+
 fn loopback(raw: &str) -> Parsed<SocketAddr> {
-    let address: SocketAddr =
-        raw.trim().parse().map_err(|_| "must be an address and port such as 127.0.0.1:8080")?;
+    let address = address(raw)?;
     if address.ip().is_loopback() {
         return Ok(address);
     }

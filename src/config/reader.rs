@@ -1,21 +1,23 @@
 //! Takes settings out of the raw entries one by one. What is asked for is known; what is left at the end is not, and
 //! is told with the nearest known key. All problems are gathered, so that a person mends them in one go.
 
-use super::entries::{Entries, Entry, Origin, Raw};
+use super::entries::{Entries, Entry, Origin, Raw, meant};
 use super::units::Parsed;
 use super::{Effective, Secret};
 
 /// Entries still to be taken, and what came of those that were.
 pub(super) struct Reader {
     entries: Entries,
+    /// Environment variables whose names are nearly those of settings.
+    strays: Vec<String>,
     known: Vec<String>,
     pub(super) problems: Vec<String>,
     pub(super) effective: Vec<Effective>,
 }
 
 impl Reader {
-    pub(super) fn new(entries: Entries) -> Self {
-        Self { entries, known: Vec::new(), problems: Vec::new(), effective: Vec::new() }
+    pub(super) fn new(entries: Entries, strays: Vec<String>) -> Self {
+        Self { entries, strays, known: Vec::new(), problems: Vec::new(), effective: Vec::new() }
     }
 
     fn take(&mut self, key: &str) -> Option<Entry> {
@@ -119,8 +121,13 @@ impl Reader {
         names.map(str::to_owned).collect()
     }
 
-    /// Tells each key that nobody asked for, with the nearest known one.
+    /// Tells each key that nobody asked for, with the nearest known one, and each misspelt variable with the right one.
     pub(super) fn finish(&mut self) {
+        for stray in std::mem::take(&mut self.strays) {
+            if let Some(meant) = meant(&stray, self.known.iter().map(String::as_str)) {
+                self.problems.push(format!("{stray}: the environment variable must be named `{meant}`"));
+            }
+        }
         for (key, entry) in std::mem::take(&mut self.entries) {
             let score = |known: &String| strsim::normalized_damerau_levenshtein(known, &key);
             let nearer = |one: &&String, other: &&String| score(one).total_cmp(&score(other));

@@ -198,3 +198,41 @@ fn a_config_file_that_is_not_there_is_told() {
     let error = load(Some(Path::new("/nowhere/tallyman.toml"))).expect_err("not there").to_string();
     assert!(error.starts_with("cannot read the config file /nowhere/tallyman.toml"), "{error}");
 }
+
+#[test]
+fn a_variable_with_one_underscore_too_few_is_an_error_that_names_the_right_one() {
+    for (wrong, right) in [
+        ("TALLYMAN_KAFKA__GROUP_ID", "TALLYMAN__KAFKA__GROUP_ID"),
+        ("TALLYMAN_KAFKA_GROUP_ID", "TALLYMAN__KAFKA__GROUP_ID"),
+        ("TALLYMAN_KAFKA__CLIENT__SASL_PASSWORD", "TALLYMAN__KAFKA__CLIENT__SASL_PASSWORD"),
+        ("TALLYMAN_LOG_LEVEL", "TALLYMAN__LOG__LEVEL"),
+        ("TALLYMAN_HTTP_PROBE_LISTEN", "TALLYMAN__HTTP__PROBE_LISTEN"),
+        ("TALLYMAN_REGISTRY_PASSWORD_FILE", "TALLYMAN__REGISTRY__PASSWORD_FILE"),
+        ("TALLYMAN_NO__SUCH", "TALLYMAN__NO__SUCH"),
+    ] {
+        let error = resolve(None, env(&[(wrong, "x")])).expect_err(wrong).to_string();
+        assert!(error.contains(&format!("{wrong}: ")) && error.contains(&format!("`{right}`")), "{error}");
+    }
+    // Kubernetes makes such for a service that is called tallyman or tallyman-gate.
+    let ours = ["TALLYMAN_CONFIG", "TALLYMAN_SERVICE_HOST", "TALLYMAN_PORT_8080_TCP_ADDR", "TALLYMAN_GATE_PORT"];
+    resolve(None, env(&ours.map(|name| (name, "x")))).expect("none of them is a setting");
+}
+
+#[test]
+fn probes_may_listen_beyond_loopback_and_nothing_else_may() {
+    let text = "[http]\nprobe_listen = '0.0.0.0:9090'\n[gate]\nprobe_listen = '[::]:0'\n";
+    let settings = of_file(text).expect("legal");
+    assert_eq!(settings.http.probe_listen.map(|address| address.port()), Some(9090));
+    assert!(settings.gate.probe_listen.is_some() && !settings.probe_orgs);
+    assert_eq!(of_file("").expect("legal").http.probe_listen, None);
+    assert!(problem("[http]\nlisten = '0.0.0.0:8080'").contains("must be a loopback address"));
+    assert!(
+        problem("[http]\nprobe_listen = 'everywhere'").contains("`http.probe_listen` is `everywhere`: it must be")
+    );
+}
+
+#[test]
+fn a_word_that_is_no_level_is_an_error_that_names_the_levels() {
+    let error = problem("[log]\nlevel = 'loud'");
+    assert!(error.contains("t.toml:2: `log.level` is `loud`: it must be error, warn, info, debug"), "{error}");
+}

@@ -21,23 +21,50 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The filter is none.
-    #[error("log.level (or RUST_LOG) is `{0}`: {1}; use error, warn, info, debug, trace or module=level,...")]
-    Filter(String, String),
+    #[error("log.level (or RUST_LOG) {0}")]
+    Filter(#[from] BadFilter),
     /// Somebody else set a subscriber.
     #[error("logging was set up twice in this process: {0}")]
     Twice(String),
 }
 
+/// A text that is no filter.
+#[derive(Debug, thiserror::Error)]
+#[error("is `{given}`: it {wanted}")]
+pub struct BadFilter {
+    given: String,
+    /// What it must be.
+    pub wanted: String,
+}
+
+/// The words for a level.
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
 /// Checks a filter such as `info` or `tallyman=debug,warn`.
 ///
 /// # Errors
-/// [`LogError::Filter`] when it is none.
-pub fn check_level(level: &str) -> Result<(), LogError> {
+/// When it is none, or would silence this program because a word is none of the levels.
+pub fn check_level(level: &str) -> Result<(), BadFilter> {
     filter(level).map(drop)
 }
 
-fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    EnvFilter::try_new(level).map_err(|error| LogError::Filter(level.to_owned(), error.to_string()))
+fn filter(level: &str) -> Result<EnvFilter, BadFilter> {
+    let bad = |wanted: String| BadFilter { given: level.to_owned(), wanted };
+    let legal = "must be error, warn, info, debug, trace or a filter such as tallyman=debug,warn";
+    // The library takes any other word for the name of a module, and then all other modules are silent.
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let directives = || level.split(',').map(str::trim).filter(|directive| !directive.is_empty());
+    let names_none = |directive: &&str| !directive.contains(['=', '[']) && !is_level(directive);
+    if let Some(word) = directives().find(names_none) {
+        let given = if word == level.trim() { String::new() } else { format!(" (`{word}` is no level)") };
+        return Err(bad(format!("{legal}{given}")));
+    }
+    let filter = EnvFilter::try_new(level).map_err(|error| bad(format!("{legal} ({error})")))?;
+    let covers = |directive: &str| is_level(directive) || directive.starts_with(env!("CARGO_PKG_NAME"));
+    if !directives().any(covers) {
+        return Err(bad(format!("must also set a level for all other modules, such as `{level},warn`")));
+    }
+    Ok(filter)
 }
 
 /// Starts logging for the whole process. `RUST_LOG`, where set, takes the place of `level`.
@@ -61,10 +88,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_that_is_none_is_told() {
-        assert!(check_level("info").is_ok());
-        assert!(check_level("tallyman=debug,warn").is_ok());
-        let error = check_level("tallyman=loud").expect_err("no level");
-        assert!(error.to_string().contains("tallyman=loud"), "{error}");
+    fn a_filter_that_is_none_or_would_silence_the_program_is_told_with_the_right_words() {
+        for good in ["info", " WARN", "off", "tallyman=debug,warn", "rdkafka=off,info", "tallyman::http=trace"] {
+            assert!(check_level(good).is_ok(), "{good}");
+        }
+        for (bad, told) in [
+            ("loud", "must be error, warn, info, debug, trace or a filter"),
+            ("tallyman=loud", "must be error, warn"),
+            ("tallyman=debug,wran", "`wran` is no level"),
+            ("tallyman", "must be error, warn"),
+            ("tallyma=debug", "such as `tallyma=debug,warn`"),
+            ("", "must also set a level"),
+        ] {
+            let error = check_level(bad).expect_err(bad).to_string();
+            assert!(error.contains(told) && error.contains(&format!("`{bad}`")), "{bad}: {error}");
+        }
     }
 }

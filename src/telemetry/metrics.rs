@@ -25,12 +25,12 @@ macro_rules! families {
         }
 
         impl Metrics {
-            /// All families in a registry of their own.
-            pub(super) fn new() -> Self {
+            /// All families, those whose name is `exported` in a registry of their own.
+            pub(super) fn new(exported: fn(&str) -> bool) -> Self {
                 let registry = Registry::new();
                 let process = ProcessCollector::for_self();
                 registry.register(Box::new(process)).expect("each metric's name is registered once");
-                let metrics = Self { $($field: registered(&registry, $made),)* registry };
+                let metrics = Self { $($field: registered(&registry, $made, exported),)* registry };
                 metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
                 metrics
             }
@@ -38,10 +38,22 @@ macro_rules! families {
     };
 }
 
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, made: Result<C>) -> C {
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    made: Result<C>,
+    exported: fn(&str) -> bool,
+) -> C {
     let family = made.expect("a metric's name and labels are legal constants");
-    registry.register(Box::new(family.clone())).expect("each metric's name is registered once");
+    if family.desc().iter().all(|desc| exported(&desc.fq_name)) {
+        registry.register(Box::new(family.clone())).expect("each metric's name is registered once");
+    }
     family
+}
+
+/// Whether a family is of `tallyman gate`, which has no processor.
+pub(super) fn is_of_gate(name: &str) -> bool {
+    let prefixes = ["tallyman_gate_", "tallyman_http_", "tallyman_registry_", "tallyman_build_info"];
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
@@ -139,6 +151,14 @@ families! {
         "tallyman_gate_heartbeat_age_seconds",
         "Age of the oldest partition's heartbeat, infinite before the first.",
         &[],
+    );
+    gate_scopes: IntGauge = IntGauge::new("tallyman_gate_scopes", "Scopes with a decision in the gate's table.");
+    http_connections: IntGaugeVec =
+        gauges("tallyman_http_connections", "Connections that are open now.", &["listener"]);
+    http_refused: IntCounterVec = counters(
+        "tallyman_http_connections_refused_total",
+        "Connections refused with 503 because too many were open.",
+        &["listener"],
     );
     http: HistogramVec = histograms(
         "tallyman_http_request_duration_seconds",

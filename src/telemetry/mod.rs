@@ -8,17 +8,20 @@ mod health;
 pub mod log;
 mod metrics;
 mod partitions;
+mod series;
 mod unknown;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::TextEncoder;
+use prometheus::proto::{Metric, MetricFamily};
 
 pub use health::{Health, TaskState};
 use metrics::Metrics;
 use partitions::Partitions;
+use series::CreditSeries;
 use unknown::Named;
 
 use crate::domain::alert::AlertKind;
@@ -27,8 +30,6 @@ use crate::domain::decision::{Action, DecisionReason};
 use crate::domain::reject::Reason;
 use crate::domain::time::Timestamp;
 
-/// The most (product, model) pairs with a series of their own (Law 6).
-pub const CREDIT_SERIES_MAX: usize = 200;
 /// The label value of all the rest.
 pub const OTHER: &str = "__other__";
 /// One line of each kind of dead letter, and of registry errors, in so much time.
@@ -94,8 +95,8 @@ pub enum Moved {
 #[derive(Default)]
 struct State {
     partitions: Partitions,
-    credit_series: HashSet<(String, String)>,
     unknown_fields: Named,
+    credit_series: CreditSeries,
     /// When a repeated happening was last logged, and how many since.
     quiet: HashMap<&'static str, (Option<Instant>, u64)>,
 }
@@ -126,7 +127,13 @@ impl Telemetry {
     /// With gauges for the `top_orgs` largest orgs (`metrics.top_orgs`).
     #[must_use]
     pub fn new(top_orgs: usize) -> Self {
-        Self(Arc::new(Inner { metrics: Metrics::new(), top_orgs, state: Mutex::default() }))
+        Self(Arc::new(Inner { metrics: Metrics::new(|_| true), top_orgs, state: Mutex::default() }))
+    }
+
+    /// Of a process that only follows decisions and answers checks: it exports no series of a processor.
+    #[must_use]
+    pub fn of_gate() -> Self {
+        Self(Arc::new(Inner { metrics: Metrics::new(metrics::is_of_gate), top_orgs: 0, state: Mutex::default() }))
     }
 
     fn metrics(&self) -> &Metrics {
@@ -141,9 +148,22 @@ impl Telemetry {
     /// Every metric in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
+        self.rendered(|_| true)
+    }
+
+    /// Every metric but those that name organisations.
+    #[must_use]
+    pub fn render_without_orgs(&self) -> String {
+        let names_orgs = |metric: &Metric| metric.get_label().iter().any(|label| label.name() == "org");
+        self.rendered(|family| !family.get_metric().iter().any(names_orgs))
+    }
+
+    fn rendered(&self, shown: impl Fn(&MetricFamily) -> bool) -> String {
         let state = self.state();
         state.partitions.gather(self.metrics(), self.0.top_orgs);
-        TextEncoder::new().encode_to_string(&self.metrics().registry.gather()).unwrap_or_default()
+        let mut families = self.metrics().registry.gather();
+        families.retain(shown);
+        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
     }
 
     /// How many happenings of `kind` to tell of now, this one among them; `None` while one was told just before.
@@ -194,18 +214,12 @@ impl Telemetry {
         }
     }
 
-    /// Credits were folded live, not in a replay. Pairs beyond [`CREDIT_SERIES_MAX`] count under `__other__`.
+    /// Credits were folded live, not in a replay. Pairs that are not among the largest count under `__other__`.
     pub fn credits(&self, product: &str, model: Option<&str>, credits: CreditSum) {
         let pair = (product.to_owned(), model.unwrap_or_default().to_owned());
-        let mut state = self.state();
-        let known = state.credit_series.contains(&pair);
-        let fits = known || state.credit_series.len() < CREDIT_SERIES_MAX;
-        let labels = if fits { [pair.0.as_str(), pair.1.as_str()] } else { [OTHER, OTHER] };
-        self.metrics().credits.with_label_values(&labels).inc_by(credits.approx().max(0.0));
-        if !fits {
+        let credits = credits.approx().max(0.0);
+        if !self.state().credit_series.add(pair, credits, &self.metrics().credits) {
             self.metrics().series_dropped.inc();
-        } else if !known {
-            state.credit_series.insert(pair);
         }
     }
 
@@ -410,6 +424,11 @@ impl Telemetry {
         self.metrics().gate_heartbeat_age.with_label_values::<&str>(&[]).set(seconds);
     }
 
+    /// So many scopes have a decision in the gate's table.
+    pub fn gate_scopes(&self, scopes: usize) {
+        self.metrics().gate_scopes.set(i64::try_from(scopes).unwrap_or(i64::MAX));
+    }
+
     /// The decisions have been read to their end: so many scopes.
     pub fn gate_ready(&self, scopes: usize, took: Duration) {
         tracing::info!(scopes, seconds = took.as_secs_f64(), "the gateway has read all decisions");
@@ -433,6 +452,25 @@ impl Telemetry {
     pub fn http(&self, method: &str, route: &str, status: u16, took: Duration) {
         let status = status.to_string();
         self.metrics().http.with_label_values(&[method, route, status.as_str()]).observe(took.as_secs_f64());
+    }
+
+    /// A listener opened: its series begin.
+    pub fn http_listening(&self, listener: &str) {
+        self.metrics().http_connections.with_label_values(&[listener]).set(0);
+        self.metrics().http_refused.with_label_values(&[listener]).inc_by(0);
+    }
+
+    /// A listener has so many connections more, or less.
+    pub fn http_connections(&self, listener: &str, change: i64) {
+        self.metrics().http_connections.with_label_values(&[listener]).add(change);
+    }
+
+    /// A listener has as many connections as it may have and refused another. At most one line in 10 s.
+    pub fn http_refused(&self, listener: &str) {
+        self.metrics().http_refused.with_label_values(&[listener]).inc();
+        if let Some(count) = self.told("http_refused", 1) {
+            tracing::warn!(count, listener, "connections were refused with 503: too many are open");
+        }
     }
 
     /// The process is up. `what` names the command and what it joined.

@@ -109,7 +109,7 @@ fn the_largest_orgs_of_all_partitions_are_shown_and_no_others() {
 #[test]
 fn a_flood_of_models_ends_in_other_and_is_counted() {
     let telemetry = Telemetry::default();
-    for model in 0..CREDIT_SERIES_MAX + 3 {
+    for model in 0..series::SHOWN_MAX + 3 {
         telemetry.credits("chat", Some(&model.to_string()), CreditSum::whole(1));
     }
     telemetry.credits("chat", Some("0"), CreditSum::whole(1));
@@ -118,4 +118,78 @@ fn a_flood_of_models_ends_in_other_and_is_counted() {
     assert_eq!(line(&text, other), Some("3"));
     assert_eq!(line(&text, "tallyman_series_dropped_total"), Some("3"));
     assert_eq!(line(&text, "tallyman_credits_total{model=\"0\",product=\"chat\"}"), Some("2"));
+}
+
+#[test]
+fn a_pair_that_spends_has_a_series_however_many_names_are_made_up() {
+    let telemetry = Telemetry::default();
+    telemetry.credits("chat", Some("early"), CreditSum::whole(1000));
+    let junk = |from: usize, to: usize| {
+        for name in from..to {
+            telemetry.credits(&format!("junk-{name}"), Some("x"), CreditSum(10_000));
+        }
+    };
+    junk(0, 5000);
+    for spent in 0..50 {
+        telemetry.credits("chat", Some("late"), CreditSum(50_000));
+        junk(5000 + spent * 100, 5100 + spent * 100);
+    }
+    let text = telemetry.render();
+    let number = |series: &str| line(&text, series).map_or(0.0, |value| value.parse().expect("a number"));
+    assert_eq!(line(&text, "tallyman_credits_total{model=\"early\",product=\"chat\"}"), Some("1000"));
+    let late = number("tallyman_credits_total{model=\"late\",product=\"chat\"}");
+    assert!(late > 2.0, "it counts from when it was larger than the least: {late} of 2.5");
+    let series: Vec<_> = text.lines().filter(|line| line.starts_with("tallyman_credits_total{")).collect();
+    assert_eq!(series.len(), series::SHOWN_MAX + 1, "and `__other__`");
+    let sum: f64 = series.iter().map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
+    assert!((sum - 1000.0 - 2.5 - 100.0).abs() < 1e-6, "nothing is lost: {sum}");
+}
+
+#[test]
+fn a_pair_that_lost_its_series_takes_nothing_out_of_what_was_counted() {
+    let telemetry = Telemetry::default();
+    for name in 0..series::SHOWN_MAX {
+        telemetry.credits(&name.to_string(), None, CreditSum::whole(2));
+    }
+    telemetry.credits("0", None, CreditSum(-5));
+    telemetry.credits("large", None, CreditSum::whole(9));
+    let text = telemetry.render();
+    let other = "tallyman_credits_total{model=\"__other__\",product=\"__other__\"}";
+    assert_eq!(line(&text, other), Some("2"), "what the one that went had counted");
+    assert_eq!(line(&text, "tallyman_credits_total{model=\"\",product=\"large\"}"), Some("9"));
+}
+
+#[test]
+fn a_gate_exports_its_own_series_and_none_of_a_processor() {
+    let telemetry = Telemetry::of_gate();
+    telemetry.gate_check(Action::Allow, "UNKNOWN");
+    telemetry.gate_heartbeat_age(2.5);
+    telemetry.gate_scopes(7);
+    telemetry.http_listening("main");
+    telemetry.http_connections("main", 3);
+    telemetry.http_connections("main", -1);
+    telemetry.http_refused("main");
+    let text = telemetry.render();
+    let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    for name in &names {
+        assert!(name.starts_with("process_") || metrics::is_of_gate(name), "{name} is none of a gate");
+    }
+    for (series, value) in [
+        ("tallyman_gate_scopes", "7"),
+        ("tallyman_http_connections{listener=\"main\"}", "2"),
+        ("tallyman_http_connections_refused_total{listener=\"main\"}", "1"),
+        ("tallyman_gate_heartbeat_age_seconds", "2.5"),
+        ("tallyman_build_info{version=\"0.1.0\"}", "1"),
+    ] {
+        assert_eq!(line(&text, series), Some(value), "{series} in\n{text}");
+    }
+}
+
+#[test]
+fn organisations_are_named_only_where_that_is_asked_for() {
+    let telemetry = Telemetry::new(2);
+    telemetry.set_top_orgs(0, vec![use_of("acme", 50, Some(100))]);
+    assert!(telemetry.render().contains("org=\"acme\""));
+    let text = telemetry.render_without_orgs();
+    assert!(!text.contains("acme") && text.contains("tallyman_store_bytes"), "{text}");
 }
