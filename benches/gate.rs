@@ -18,7 +18,7 @@ use tallyman::domain::dimension::Dimension;
 use tallyman::domain::scope::{BudgetScope, Scope};
 use tallyman::domain::terms::BudgetPeriod;
 use tallyman::domain::time::Timestamp;
-use tallyman::gateway::table::{Request, Rules, Table};
+use tallyman::gateway::table::{Came, Request, Rules, Table};
 use tallyman::http::{Gate, serve_gate};
 use tallyman::telemetry::Telemetry;
 
@@ -102,7 +102,7 @@ impl Bench {
     fn put(&mut self, scope: Scope, number: usize, version: i64) {
         let key = scope.key();
         let value = self.encoder.decision(&decision(scope, number as i64, version)).unwrap();
-        self.table.apply(&mut self.decoder, key.as_bytes(), Some(&value)).unwrap();
+        self.table.apply(&mut self.decoder, (key.as_bytes(), Some(&value)), Came::Now).unwrap();
     }
 }
 

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Source;
-use super::table::{Applied, Table};
+use super::table::{Applied, Came, Table};
 use crate::codec::{DecodeError, Decoder};
+use crate::domain::time::Timestamp;
 use crate::kafka::{self, Followed, TopicFollower};
 
 /// The longest wait for a record in one turn: so soon is the end of the gateway noticed.
@@ -17,8 +18,10 @@ const TURN: Duration = Duration::from_millis(100);
 /// Time between two attempts where the cluster, or the schema registry, does not answer.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// What was read of each partition since it was read anew, the last of each key.
-type Staged = HashMap<i32, HashMap<Vec<u8>, Option<Vec<u8>>>>;
+/// What was read of a partition since it was read anew: the last value of each key, and when it was written.
+type Read = HashMap<Vec<u8>, (Option<Vec<u8>>, Timestamp)>;
+/// The same of each partition.
+type Staged = HashMap<i32, Read>;
 
 /// The thread of a gateway.
 pub(super) struct Follower {
@@ -67,12 +70,13 @@ impl Follower {
         while !self.is_stopped() {
             let met = topic.next(TURN, |record| {
                 let Some(key) = record.key else { return };
-                match staged.as_mut().filter(|_| open.contains(&record.partition)) {
+                match staged.as_mut() {
+                    _ if !open.contains(&record.partition) => self.apply(key, record.value, Came::Now),
                     Some(staged) => {
                         let staged = staged.entry(record.partition).or_default();
-                        staged.insert(key.to_vec(), record.value.map(<[u8]>::to_vec));
+                        staged.insert(key.to_vec(), (record.value.map(<[u8]>::to_vec), record.timestamp));
                     }
-                    None => self.apply(key, record.value),
+                    None => self.apply(key, record.value, Came::Before(record.timestamp)),
                 }
             })?;
             let Followed::End(partition) = met else { continue };
@@ -93,21 +97,21 @@ impl Follower {
     }
 
     /// Makes the table say of a partition what was read, and no more.
-    fn replace(&mut self, partition: i32, read: HashMap<Vec<u8>, Option<Vec<u8>>>) {
+    fn replace(&mut self, partition: i32, read: Read) {
         for key in self.table.keys_of(partition) {
             if !read.contains_key(key.as_bytes()) {
-                self.apply(key.as_bytes(), None);
+                self.apply(key.as_bytes(), None, Came::Now);
             }
         }
-        for (key, value) in read {
-            self.apply(&key, value.as_deref());
+        for (key, (value, at)) in read {
+            self.apply(&key, value.as_deref(), Came::Before(at));
         }
     }
 
     /// Takes a record in. While the schema registry does not answer it waits: no decision is skipped for that.
-    fn apply(&mut self, key: &[u8], value: Option<&[u8]>) {
+    fn apply(&mut self, key: &[u8], value: Option<&[u8]>, came: Came) {
         loop {
-            match self.table.apply(&mut self.decoder, key, value) {
+            match self.table.apply(&mut self.decoder, (key, value), came) {
                 Ok(Applied::Changed | Applied::Outdated) => return,
                 Ok(Applied::Unheard) => {
                     let key = String::from_utf8_lossy(key);
@@ -133,11 +137,11 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::ManualClock;
     use crate::codec::decision_bytes;
     use crate::domain::credits::CreditSum;
     use crate::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
     use crate::domain::scope::Scope;
-    use crate::domain::time::Timestamp;
     use crate::gateway::table::{Request, Rules};
     use crate::kafka::KafkaSettings;
 
@@ -168,16 +172,35 @@ mod tests {
         let mut follower = Follower::new(source, Arc::clone(&table), Arc::default());
         for org in ["gone", "kept", "removed"] {
             let (key, value) = blocked(org, 5);
-            follower.apply(&key, value.as_deref());
+            follower.apply(&key, value.as_deref(), Came::Now);
         }
         table.set_ready();
         follower.replace(1, HashMap::new());
         assert_eq!(table.len(), 3, "none of them stands in another partition");
         let read = [blocked("kept", 6), blocked("new", 1), (b"removed".to_vec(), None)];
-        follower.replace(0, read.into_iter().collect());
+        let at = Timestamp::default();
+        follower.replace(0, read.into_iter().map(|(key, value)| (key, (value, at))).collect());
         let version = |org| table.check(&Request::of(org)).version();
         assert_eq!(["gone", "kept", "removed", "new"].map(version), [None, Some(6), None, Some(1)]);
         assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn a_heartbeat_that_is_read_anew_is_as_old_as_its_record() {
+        let source = Source::new(KafkaSettings::default());
+        let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
+        let table = Arc::new(Table::new(Rules::default(), Arc::new(clock)));
+        table.set_partitions(1);
+        let mut follower = Follower::new(source, Arc::clone(&table), Arc::default());
+        let value = br#"{"type":"Heartbeat","partition":0,"at":1000000000,"log_time":0}"#.to_vec();
+        let read = |millis| {
+            let written = Timestamp::from_millis(millis);
+            Read::from([(b"!heartbeat|0".to_vec(), (Some(value.clone()), written))])
+        };
+        follower.replace(0, read(1_000_000 - 61_000));
+        assert!(table.is_stale("acme"));
+        follower.replace(0, read(1_000_000 - 59_000));
+        assert!(!table.is_stale("acme"));
     }
 
     #[test]
@@ -186,7 +209,7 @@ mod tests {
         let table = Arc::new(Table::new(Rules::default(), Arc::clone(&source.clock)));
         let mut follower = Follower::new(source, Arc::clone(&table), Arc::default());
         let (key, value) = blocked("gone", 5);
-        follower.apply(&key, value.as_deref());
+        follower.apply(&key, value.as_deref(), Came::Now);
         assert!(!table.check(&Request::of("gone")).is_blocked(), "nobody is answered from what is half read");
         table.start_again();
         table.set_ready();

@@ -50,7 +50,7 @@ pub struct Source {
     pub kafka: KafkaSettings,
     /// Where schemas of Confluent-framed decisions come from, if they are framed.
     pub registry: Option<Arc<dyn SchemaRegistry>>,
-    /// What heartbeats are held against.
+    /// By whose passing heartbeats grow old.
     pub clock: Arc<dyn Clock>,
     /// Who hears of trouble.
     pub telemetry: Telemetry,

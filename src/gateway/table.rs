@@ -68,6 +68,15 @@ pub enum Applied {
     Unheard,
 }
 
+/// When a record of the decisions topic came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// Just now, after all that stood in its partition had been read.
+    Now,
+    /// It stood in its partition when that was read; written at this time of the topic's own clock.
+    Before(Timestamp),
+}
+
 /// Offers what a dimension's `*` budgets say of a value with these decisions of its own.
 fn offer_each(told: &mut Told, own: &[Slot], (dimension, each): (Dimension, &[Slot]), org_hash: u128) {
     // A budget for exactly this value overrides those for each, as long as it is in force.
@@ -88,7 +97,7 @@ pub struct Table {
     rules: Rules,
     clock: Arc<dyn Clock>,
     scopes: AtomicUsize,
-    /// When each partition's decider was last heard, in microseconds; its length is the partition count.
+    /// When each partition's decider was last heard, in microseconds of [`Clock::elapsed`]; its length is the partition count.
     heartbeats: OnceLock<Box<[AtomicI64]>>,
     is_ready: AtomicBool,
     ready: Condvar,
@@ -244,7 +253,7 @@ impl Table {
         let heard = self.heartbeats.get().into_iter().flatten().map(|at| at.load(Ordering::Relaxed)).min();
         match heard {
             None | Some(i64::MIN) => f64::INFINITY,
-            Some(at) => self.clock.now().micros_since(Timestamp::from_micros(at)).max(0) as f64 / 1e6,
+            Some(at) => self.elapsed().saturating_sub(at) as f64 / 1e6,
         }
     }
 
@@ -254,8 +263,26 @@ impl Table {
         let Some(heartbeats) = self.heartbeats.get().filter(|all| !all.is_empty()) else { return true };
         let partition = partition_of(org.as_bytes(), i32::try_from(heartbeats.len()).unwrap_or(i32::MAX));
         let at = usize::try_from(partition).map_or(i64::MIN, |place| heartbeats[place].load(Ordering::Relaxed));
-        let age = self.clock.now().micros_since(Timestamp::from_micros(at));
+        let age = self.elapsed().saturating_sub(at);
         u128::try_from(age).is_ok_and(|age| age > self.rules.stale_after.as_micros())
+    }
+
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.clock.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// Notes a heartbeat. It is as old as the time since it came, by this process's own clock; the clocks of two machines are held
+    /// against each other only for one that stood in the topic already, which must not count as fresh.
+    fn heard(&self, partition: i32, said: Timestamp, came: Came) {
+        let heartbeats = self.heartbeats.get();
+        let Some(heard) = heartbeats.and_then(|all| all.get(usize::try_from(partition).ok()?)) else { return };
+        let age = match came {
+            Came::Now => 0,
+            // A topic that keeps no time leaves the decider's word.
+            Came::Before(at) if at < Timestamp::default() => self.clock.now().micros_since(said).max(0),
+            Came::Before(at) => self.clock.now().micros_since(at).max(0),
+        };
+        heard.fetch_max(self.elapsed().saturating_sub(age), Ordering::Relaxed);
     }
 
     /// Takes a record of the decisions topic in. A version never goes backwards; a tombstone removes.
@@ -263,16 +290,19 @@ impl Table {
     /// # Errors
     /// When the value cannot be read ([`DecodeError::Reject`], its own fault) or not now
     /// ([`DecodeError::Unavailable`]: to be tried again).
-    pub fn apply(&self, decoder: &mut Decoder, key: &[u8], value: Option<&[u8]>) -> Result<Applied, DecodeError> {
+    pub fn apply(
+        &self,
+        decoder: &mut Decoder,
+        (key, value): (&[u8], Option<&[u8]>),
+        came: Came,
+    ) -> Result<Applied, DecodeError> {
         let text = std::str::from_utf8(key).ok();
         let Some((text, read)) = text.and_then(|text| Some((text, Key::read(text)?))) else {
             return Ok(Applied::Unheard);
         };
         if let Key::Heartbeat(partition) = read {
-            let at = value.map(|value| decoder.heartbeat(value)).transpose()?.map(|heartbeat| heartbeat.at);
-            let heard = self.heartbeats.get().and_then(|all| all.get(usize::try_from(partition).ok()?));
-            if let Some((heard, at)) = heard.zip(at) {
-                heard.fetch_max(at.micros(), Ordering::Relaxed);
+            if let Some(heartbeat) = value.map(|value| decoder.heartbeat(value)).transpose()? {
+                self.heard(partition, heartbeat.at, came);
             }
             return Ok(Applied::Changed);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tallyman::domain::decision::Action;
-use tallyman::domain::dimension::Dimension::User;
+use tallyman::domain::dimension::Dimension::{OperationDetail, User, WorkspaceKind};
 use tallyman::domain::scope::Scope;
 use tallyman::domain::time::Timestamp;
 use tallyman::gateway::table::{Rules, Table, WhenStale};
@@ -15,7 +15,7 @@ use tallyman::http::{Gate, serve_gate};
 use tallyman::telemetry::Telemetry;
 use tokio::sync::oneshot;
 
-use crate::support::{Bench, NOON, RESET, decision, scope};
+use crate::support::{Bench, RESET, decision, scope};
 
 struct Server {
     runtime: tokio::runtime::Runtime,
@@ -43,7 +43,7 @@ impl Server {
 
     fn over(table: &Arc<Table>, bench: &Bench, block_status: u16) -> Self {
         let clock = Arc::new(bench.clock.clone());
-        let gate = Gate::new(Arc::clone(table), Telemetry::default(), clock, block_status);
+        let gate = Gate::new(Arc::clone(table), Telemetry::of_gate(), clock, block_status);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
@@ -184,7 +184,7 @@ fn a_block_has_the_status_that_is_set_and_stale_and_unknown_are_told_and_counted
     let unknown = server.ask("GET /v1/check", &[("x-tallyman-org", "nobody")]);
     assert_eq!((unknown.status, unknown.header("x-tallyman-reason")), (200, Some("UNKNOWN")));
     assert_eq!(unknown.body["action"], "ALLOW");
-    bench.clock.set(Timestamp::from_micros(NOON + 120_000_000));
+    bench.clock.pass(Duration::from_secs(120));
     let stale = server.ask("GET /v1/check", &[("x-tallyman-org", "acme")]);
     assert_eq!((stale.status, stale.header("x-tallyman-reason")), (429, Some("STALE")));
     assert_eq!((stale.header("retry-after"), stale.header("x-tallyman-scope")), (Some("10"), None));
@@ -202,6 +202,138 @@ fn a_block_has_the_status_that_is_set_and_stale_and_unknown_are_told_and_counted
 }
 
 #[test]
+fn a_dash_in_a_dimensions_header_means_what_an_underscore_means() {
+    let mut bench = Bench::new(Rules::default());
+    let detail = scope("acme", Some(OperationDetail), Some("draw"), "b1");
+    let kind = scope("acme", Some(WorkspaceKind), Some("lab"), "b2");
+    bench.put(&detail, &decision(&detail, "BLOCK", Some(0), 1));
+    bench.put(&kind, &decision(&kind, "BLOCK", Some(0), 1));
+    let server = Server::start(&bench, 403);
+    let check =
+        |headers: &[(&str, &str)]| server.ask("GET /v1/check", &[&[("x-tallyman-org", "acme")], headers].concat());
+    for (name, value, scope) in [
+        ("x-tallyman-operation-detail", "draw", "acme|operation_detail|draw|b1"),
+        ("X-Tallyman-Operation_Detail", "draw", "acme|operation_detail|draw|b1"),
+        ("X-Tallyman-Workspace-Kind", "lab", "acme|workspace_kind|lab|b2"),
+        ("x-tallyman-workspace_kind", "lab", "acme|workspace_kind|lab|b2"),
+    ] {
+        let answer = check(&[(name, value)]);
+        assert_eq!((answer.status, answer.header("x-tallyman-scope")), (403, Some(scope)), "{name}");
+    }
+    // A gateway may blank the spelling that it does not use.
+    let blanked = check(&[("x-tallyman-workspace_kind", ""), ("x-tallyman-workspace-kind", "lab")]);
+    assert_eq!(blanked.status, 403);
+    let twice = check(&[("x-tallyman-workspace_kind", "office"), ("x-tallyman-workspace-kind", "home")]);
+    assert!(twice.status == 500 && twice.body["detail"].as_str().unwrap().contains("are one dimension"));
+    server.stop();
+}
+
+#[test]
+fn a_bad_dimension_beside_a_blocked_scope_is_a_block_and_else_no_verdict() {
+    let mut bench = blocked_acme(Rules::default());
+    let spent = Scope::org("spent");
+    bench.put(&spent, &decision(&spent, "BLOCK", Some(0), 9));
+    let server = Server::start(&bench, 403);
+    let long = "x".repeat(257);
+    let bad: [&[(&str, &str)]; 3] = [
+        &[("x-tallyman-model", &long)],
+        &[("x-tallyman-model", "a"), ("x-tallyman-model", "b")],
+        &[("x-tallyman-workspace-kind", "a"), ("x-tallyman-workspace_kind", "b")],
+    ];
+    for headers in bad {
+        let check = |scopes: &[(&str, &str)]| server.ask("GET /v1/check", &[headers, scopes].concat());
+        let answer = check(&[("x-tallyman-org", "spent")]);
+        assert_eq!((answer.status, answer.header("x-tallyman-scope")), (403, Some("spent")), "{headers:?}");
+        let answer = check(&[("x-tallyman-org", "acme"), ("x-tallyman-user", "ada")]);
+        assert_eq!(
+            (answer.status, answer.header("x-tallyman-reason")),
+            (403, Some("BUDGET_SPENT")),
+            "{headers:?}"
+        );
+        let answer = check(&[("x-tallyman-org", "acme")]);
+        assert_eq!((answer.status, answer.header("x-tallyman-action")), (500, None), "{headers:?}");
+        // Who is blocked is not known without the org.
+        assert_eq!(check(&[("x-tallyman-org", "no org")]).status, 500, "{headers:?}");
+    }
+    server.stop();
+}
+
+#[test]
+fn no_head_is_answered_with_a_4xx_for_that_is_a_block() {
+    let server = Server::start(&blocked_acme(Rules::default()), 403);
+    let headers = |count: usize| (0..count).fold(String::new(), |all, number| all + &format!("x-{number}: y\r\n"));
+    let check = "GET /v1/check HTTP/1.1\r\nhost: a\r\nx-tallyman-org: acme\r\n";
+    for count in [150, 490] {
+        let told = server.raw(format!("{check}{}connection: close\r\n\r\n", headers(count)).as_bytes());
+        assert!(told.starts_with("HTTP/1.1 200"), "{count} headers: {told}");
+    }
+    for (what, head) in [
+        ("too many headers", format!("{check}{}\r\n", headers(501))),
+        ("a name that is none", format!("{check}x y: z\r\n\r\n")),
+        ("a byte that no header has", format!("{check}x-tallyman-user: a\u{1}b\r\n\r\n")),
+        ("a method that is none", "G(T /v1/check HTTP/1.1\r\n\r\n".to_owned()),
+        ("another version", "GET /v1/check HTTP/7.1\r\n\r\n".to_owned()),
+        ("two lengths", format!("{check}content-length: 1\r\ncontent-length: 2\r\n\r\n")),
+        ("no request at all", "hello\r\n\r\n".to_owned()),
+    ] {
+        let told = server.raw(head.as_bytes());
+        assert!(told.starts_with("HTTP/1.1 500 "), "{what}: {told}");
+        let (head, body) = told.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("application/problem+json") && head.contains("connection: close"), "{what}: {head}");
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["status"], 500, "{what}");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_request_that_cannot_be_read_after_good_ones_leaves_their_answers_as_they_are() {
+    let server = Server::start(&blocked_acme(Rules::default()), 403);
+    let good = "GET /v1/check HTTP/1.1\r\nhost: a\r\nx-tallyman-org: acme\r\nx-tallyman-user: ada\r\n\r\n";
+    // One after the other on one connection, and all at once.
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    for _ in 0..3 {
+        stream.write_all(good.as_bytes()).unwrap();
+        let mut told = String::new();
+        while !told.ends_with("}\n") {
+            let mut bytes = [0; 4096];
+            let count = stream.read(&mut bytes).unwrap();
+            told.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+        }
+        assert!(told.starts_with("HTTP/1.1 403"), "{told}");
+    }
+    stream.write_all(b"rubbish\r\n\r\n").unwrap();
+    let mut told = String::new();
+    stream.read_to_string(&mut told).unwrap();
+    assert!(told.starts_with("HTTP/1.1 500"), "{told}");
+    let told = server.raw(format!("{good}{good}rubbish\r\n\r\n").as_bytes());
+    let statuses: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)).collect();
+    assert_eq!(statuses, ["403", "403", "500"], "{told}");
+    server.stop();
+}
+
+#[test]
+fn a_gate_exports_its_own_series_alone() {
+    let mut bench = blocked_acme(Rules::default());
+    bench.heard(Duration::from_secs(5));
+    let server = Server::start(&bench, 403);
+    server.ask("GET /v1/check", &[("x-tallyman-org", "acme")]);
+    let metrics = server.ask("GET /metrics", &[]);
+    let text = metrics.body.as_str().unwrap();
+    for line in ["tallyman_gate_scopes 2", "tallyman_http_connections{listener=\"main\"} 1"] {
+        assert!(text.lines().any(|told| told == line), "{line} in\n{text}");
+    }
+    assert!(text.contains("tallyman_http_connections_refused_total{listener=\"main\"} 0"), "{text}");
+    for of_run in
+        ["tallyman_records_total", "tallyman_lag", "tallyman_store", "tallyman_rebalances", "tallyman_assigned"]
+    {
+        assert!(!text.contains(of_run), "{of_run} in\n{text}");
+    }
+    server.stop();
+}
+
+#[test]
 fn a_head_that_is_too_large_ends_its_own_connection_alone() {
     let server = Server::start(&blocked_acme(Rules::default()), 403);
     let head = format!("GET /v1/check HTTP/1.1\r\nhost: a\r\nx-a: {}\r\n", "x".repeat(200 << 10));
@@ -210,7 +342,7 @@ fn a_head_that_is_too_large_ends_its_own_connection_alone() {
     let sent = stream.write_all(head.as_bytes());
     let mut told = String::new();
     let read = stream.read_to_string(&mut told);
-    assert!(told.starts_with("HTTP/1.1 431") || sent.is_err() || read.is_err(), "{told}");
+    assert!(told.starts_with("HTTP/1.1 500") || sent.is_err() || read.is_err(), "{told}");
     assert_eq!(server.ask("GET /v1/check", &[("x-tallyman-org", "acme")]).status, 200);
     server.stop();
 }

@@ -10,7 +10,7 @@ use tallyman::domain::decision::Action;
 use tallyman::domain::dimension::Dimension::{self, Model, Product, User};
 use tallyman::domain::scope::Scope;
 use tallyman::domain::time::Timestamp;
-use tallyman::gateway::table::{Applied, Request, Rules, WhenStale};
+use tallyman::gateway::table::{Applied, Came, Request, Rules, WhenStale};
 
 use crate::support::{Bench, NOON, RESET, decision, scope};
 
@@ -178,7 +178,7 @@ fn stale_applies_when_the_partitions_heartbeat_is_older_than_stale_after() {
         check(&mut bench, Some(0), (Action::Block, Action::Allow));
         // A heartbeat of the past that is read again makes nothing older.
         check(&mut bench, Some(3_600), (Action::Block, Action::Allow));
-        bench.clock.set(Timestamp::from_micros(NOON + 60_000_001));
+        bench.clock.pass(Duration::from_micros(60_000_001));
         check(&mut bench, None, (when_stale, kept));
         let reason = bench.table.check(&Request::of("acme")).reason().to_owned();
         assert_eq!(reason, if stale == WhenStale::Keep { "ALLOWANCE_SPENT" } else { "STALE" });
@@ -189,9 +189,9 @@ fn stale_applies_when_the_partitions_heartbeat_is_older_than_stale_after() {
 fn one_silent_partition_makes_only_its_own_orgs_stale() {
     let mut bench = Bench::new(Rules { stale: WhenStale::Block, ..Rules::default() });
     bench.heard(Duration::from_secs(0));
-    bench.clock.set(Timestamp::from_micros(NOON + 90_000_000));
-    let beat = json!({"type": "Heartbeat", "partition": 2, "at": NOON + 85_000_000, "log_time": 0});
-    bench.try_put("!heartbeat|2", &beat).unwrap();
+    bench.clock.pass(Duration::from_secs(85));
+    bench.try_put("!heartbeat|2", &beat(2, NOON + 85_000_000)).unwrap();
+    bench.clock.pass(Duration::from_secs(5));
     let mut fresh = 0;
     for number in 0..100 {
         let org = format!("org-{number}");
@@ -201,6 +201,51 @@ fn one_silent_partition_makes_only_its_own_orgs_stale() {
     }
     assert!((1..100).contains(&fresh));
     assert!((bench.table.heartbeat_age_seconds() - 90.0).abs() < 1e-9, "the oldest partition's");
+}
+
+fn beat(partition: i32, at: i64) -> serde_json::Value {
+    json!({"type": "Heartbeat", "partition": partition, "at": at, "log_time": 0})
+}
+
+#[test]
+fn a_heartbeat_that_comes_is_as_old_as_the_time_since_then_whatever_two_clocks_show() {
+    const DAY: i64 = 86_400_000_000;
+    for of_the_decider in [NOON - DAY, NOON, NOON + DAY] {
+        for of_the_gateway in [NOON - DAY, NOON, NOON + DAY] {
+            let mut bench = Bench::new(Rules { stale: WhenStale::Block, ..Rules::default() });
+            for partition in 0..4 {
+                bench.try_put(&format!("!heartbeat|{partition}"), &beat(partition, of_the_decider)).unwrap();
+            }
+            bench.clock.set(Timestamp::from_micros(of_the_gateway));
+            bench.clock.pass(Duration::from_secs(60));
+            assert!(!bench.table.is_stale("acme"), "{of_the_decider} {of_the_gateway}");
+            assert!((bench.table.heartbeat_age_seconds() - 60.0).abs() < 1e-9);
+            bench.clock.pass(Duration::from_micros(1));
+            assert!(bench.table.is_stale("acme"), "{of_the_decider} {of_the_gateway}");
+        }
+    }
+}
+
+#[test]
+fn a_heartbeat_that_stood_in_the_topic_at_the_start_is_not_fresh() {
+    let mut bench = Bench::new(Rules { stale: WhenStale::Block, ..Rules::default() });
+    let stood = |bench: &mut Bench, written: i64, said: i64| {
+        for partition in 0..4 {
+            let came = Came::Before(Timestamp::from_micros(written));
+            bench.take(&format!("!heartbeat|{partition}"), &beat(partition, said), came).unwrap();
+        }
+        bench.table.heartbeat_age_seconds()
+    };
+    // The record's time rules over what the decider wrote into it.
+    assert!((stood(&mut bench, NOON - 61_000_000, NOON) - 61.0).abs() < 1e-9);
+    assert!(bench.table.is_stale("acme"));
+    // A topic without times leaves the decider's word.
+    assert!((stood(&mut bench, -1_000, NOON - 9_000_000) - 9.0).abs() < 1e-9);
+    assert!(!bench.table.is_stale("acme"));
+    // Read anew, later: an old one makes nothing fresh, and one from ahead of this clock is new, not younger than that.
+    bench.clock.pass(Duration::from_secs(100));
+    assert!((stood(&mut bench, NOON + 9_000_000, NOON) - 91.0).abs() < 1e-9);
+    assert!((stood(&mut bench, NOON + 900_000_000, NOON)).abs() < 1e-9);
 }
 
 #[test]
@@ -240,7 +285,7 @@ fn a_decision_comes_back_whole_from_every_encoding() {
     for encoding in [OutputEncoding::Json, OutputEncoding::SingleObject] {
         let mut bench = Bench::new(Rules::default());
         let value = Encoder::new(encoding, None).decision(&published).unwrap();
-        bench.table.apply(&mut bench.decoder, org.key().as_bytes(), Some(&value)).unwrap();
+        bench.table.apply(&mut bench.decoder, (org.key().as_bytes(), Some(&value)), Came::Now).unwrap();
         let verdict = bench.table.check(&Request::of("acme").with(User, "a|b"));
         assert_eq!(verdict.decision(), Some(published.clone()));
         let json: serde_json::Value = serde_json::from_slice(&verdict.decision_json().unwrap()).unwrap();

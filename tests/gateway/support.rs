@@ -9,7 +9,7 @@ use tallyman::codec::{DecodeError, Decoder};
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::scope::{BudgetScope, Scope};
 use tallyman::domain::time::Timestamp;
-use tallyman::gateway::table::{Applied, Rules, Table};
+use tallyman::gateway::table::{Applied, Came, Rules, Table};
 
 /// What the clock shows at first: 2026-11-20T12:00:00Z.
 pub const NOON: i64 = 1_795_176_000_000_000;
@@ -35,7 +35,11 @@ impl Bench {
     }
 
     pub fn try_put(&mut self, key: &str, value: &Value) -> Result<Applied, DecodeError> {
-        self.table.apply(&mut self.decoder, key.as_bytes(), Some(value.to_string().as_bytes()))
+        self.take(key, value, Came::Now)
+    }
+
+    pub fn take(&mut self, key: &str, value: &Value, came: Came) -> Result<Applied, DecodeError> {
+        self.table.apply(&mut self.decoder, (key.as_bytes(), Some(value.to_string().as_bytes())), came)
     }
 
     pub fn put(&mut self, scope: &Scope, value: &Value) -> Applied {
@@ -43,15 +47,16 @@ impl Bench {
     }
 
     pub fn remove(&mut self, scope: &Scope) -> Applied {
-        self.table.apply(&mut self.decoder, scope.key().as_bytes(), None).unwrap()
+        self.table.apply(&mut self.decoder, (scope.key().as_bytes(), None), Came::Now).unwrap()
     }
 
-    /// Every partition's decider was heard so long ago.
+    /// Every partition's decider was heard so long ago, as records tell that stood in the topic already.
     pub fn heard(&mut self, ago: Duration) {
         let at = NOON - i64::try_from(ago.as_micros()).unwrap();
         for partition in 0..PARTITIONS {
             let value = json!({"type": "Heartbeat", "partition": partition, "at": at, "log_time": at});
-            self.try_put(&format!("!heartbeat|{partition}"), &value).unwrap();
+            let came = Came::Before(Timestamp::from_micros(at));
+            self.take(&format!("!heartbeat|{partition}"), &value, came).unwrap();
         }
     }
 }
