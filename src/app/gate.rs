@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{AppError, registry_client};
+use super::{AppError, listen, registry_client, told};
 use crate::cli::gate::GateArgs;
 use crate::clock::SystemClock;
 use crate::config::Settings;
@@ -22,10 +21,9 @@ use crate::telemetry::Telemetry;
 pub fn gate(settings: &Settings, _args: &GateArgs) -> Result<(), AppError> {
     let address = settings.gate.listen;
     http::check_listen(address)?;
-    let (telemetry, clock) = (Telemetry::default(), Arc::new(SystemClock));
+    let (telemetry, clock) = (Telemetry::of_gate(), Arc::new(SystemClock));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let listener =
-        runtime.block_on(TcpListener::bind(address)).map_err(|source| AppError::Listen { address, source })?;
+    let listeners = runtime.block_on(listen(address, settings.gate.probe_listen))?;
     let source = Source {
         kafka: settings.kafka.clone(),
         registry: registry_client(&settings.registry)?,
@@ -34,7 +32,7 @@ pub fn gate(settings: &Settings, _args: &GateArgs) -> Result<(), AppError> {
     };
     let gateway = Gateway::start(source, settings.gate.rules)?;
     let gate = Gate::new(gateway.table(), telemetry.clone(), clock, settings.gate.block_status);
-    telemetry.started(&format!("http://{}", listener.local_addr()?));
+    telemetry.started(&told(&listeners)?);
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let asked = async {
@@ -44,6 +42,6 @@ pub fn gate(settings: &Settings, _args: &GateArgs) -> Result<(), AppError> {
             }
             telemetry.stopping("finishing what is under way");
         };
-        Ok(http::serve_gate(listener, gate, asked).await?)
+        Ok(http::serve_gate(listeners, gate, asked).await?)
     })
 }

@@ -15,7 +15,7 @@ use crate::codec::{Decoder, Encoder, SchemaRegistry};
 use crate::config::{self, ConfigError, Settings};
 use crate::domain::terms::DefaultTerms;
 use crate::gateway::{Gateway, GatewayError, Source};
-use crate::http::{self, ApiState, Gate, HttpError};
+use crate::http::{self, ApiState, Gate, HttpError, Listeners};
 use crate::kafka::{self, KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper};
 use crate::processor::settings::{AdoptFrom, TaskSettings, WorkerSettings};
 use crate::processor::worker::{Shared, Worker, WorkerError};
@@ -63,7 +63,8 @@ pub enum AppError {
     Http(#[from] HttpError),
     /// The HTTP address.
     #[error(
-        "cannot listen on {address}: {source}; set http.listen (gate.listen) to a free address (port 0 picks one)"
+        "cannot listen on {address}: {source}; set http.listen (gate.listen) or probe_listen to a free address (port 0 \
+         picks one)"
     )]
     Listen {
         /// The address as set.
@@ -174,11 +175,8 @@ impl App {
         }
         let partitions = kafka::cluster_info(&kafka)?.partitions;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let address = settings.http.listen;
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind(address))
-            .map_err(|source| AppError::Listen { address, source })?;
-        let address = listener.local_addr()?;
+        let listeners = runtime.block_on(listen(settings.http.listen, settings.http.probe_listen))?;
+        let address = listeners.main.local_addr()?;
         let advertise = settings.http.advertise.clone().unwrap_or_else(|| address.to_string());
 
         let count = match &wiring.offsets {
@@ -210,13 +208,16 @@ impl App {
         };
         let caught_up = move |partition| health.has_caught_up(partition);
         let query = Query::new(shared.shelf, partitions, default_terms, wiring.clock, caught_up).naming(topics);
-        let state = ApiState::new(query.clone(), shared.telemetry.clone(), shared.health.clone()).with_gate(gate);
+        let state = ApiState::new(query.clone(), shared.telemetry.clone(), shared.health.clone())
+            .with_gate(gate)
+            .with_probe_orgs(settings.probe_orgs);
+        let started = told(&listeners)?;
         let (http_stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let http = runtime.spawn(http::serve(listener, state, async move {
+        let http = runtime.spawn(http::serve(listeners, state, async move {
             // An error is the sender's end, which is a reason to stop too.
             let _ = stopped.await;
         }));
-        shared.telemetry.started(&format!("http://{address}"));
+        shared.telemetry.started(&started);
         Ok(Self {
             address,
             stop: shared.stop,
@@ -297,6 +298,27 @@ impl App {
         self.stop.store(true, Ordering::Relaxed);
         self.wait()
     }
+}
+
+/// Listens where it is set to.
+async fn listen(main: SocketAddr, probes: Option<SocketAddr>) -> Result<Listeners, AppError> {
+    let bind = async |address: SocketAddr| {
+        tokio::net::TcpListener::bind(address).await.map_err(|source| AppError::Listen { address, source })
+    };
+    let probes = match probes {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    Ok(Listeners { main: bind(main).await?, probes })
+}
+
+/// Where it listens, for people and for who asked for port 0.
+fn told(listeners: &Listeners) -> Result<String, AppError> {
+    let main = format!("http://{}", listeners.main.local_addr()?);
+    Ok(match &listeners.probes {
+        Some(probes) => format!("{main}; probes and metrics also at http://{}", probes.local_addr()?),
+        None => main,
+    })
 }
 
 fn worker_settings(

@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+use crate::query::safe_cell;
+
 /// How a reading command writes its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
@@ -64,7 +66,7 @@ impl Table {
         Ok(())
     }
 
-    /// Writes it as CSV; absent cells are empty.
+    /// Writes it as CSV; absent cells are empty, and a cell that a spreadsheet would run has an apostrophe before it.
     ///
     /// # Errors
     /// When `out` does.
@@ -72,7 +74,7 @@ impl Table {
         let mut csv = csv::Writer::from_writer(out);
         csv.write_record(&self.header)?;
         for row in &self.rows {
-            csv.write_record(row)?;
+            csv.write_record(row.iter().map(|cell| safe_cell(cell).into_owned()))?;
         }
         csv.flush()
     }
@@ -113,5 +115,16 @@ mod tests {
         let mut out = Vec::new();
         table.write_csv(&mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "model,credits\n\"a,\"\"b\"\"\",1\n");
+    }
+
+    #[test]
+    fn csv_runs_nothing_in_a_spreadsheet() {
+        let mut table = Table::new(["user", "credits"]);
+        table.push(["=HYPERLINK(\"http://x\")", "-1.500000"]);
+        table.push(["@SUM(1)", ""]);
+        let mut out = Vec::new();
+        table.write_csv(&mut out).unwrap();
+        let expected = "user,credits\n\"'=HYPERLINK(\"\"http://x\"\")\",-1.500000\n'@SUM(1),\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

@@ -25,18 +25,21 @@ const REASON: HeaderName = HeaderName::from_static("x-tallyman-reason");
 const SCOPE: HeaderName = HeaderName::from_static("x-tallyman-scope");
 const VERSION: HeaderName = HeaderName::from_static("x-tallyman-version");
 
-/// The header of each dimension, in the order of their numbers.
-const HEADERS: [(Dimension, HeaderName); Dimension::COUNT] = [
+/// The headers of each dimension, in the order of their numbers. Many proxies drop a header with `_` in its name, so that `-`
+/// means the same.
+const HEADERS: [(Dimension, HeaderName); Dimension::COUNT + 2] = [
     (Dimension::User, HeaderName::from_static("x-tallyman-user")),
     (Dimension::Product, HeaderName::from_static("x-tallyman-product")),
     (Dimension::Model, HeaderName::from_static("x-tallyman-model")),
     (Dimension::Provider, HeaderName::from_static("x-tallyman-provider")),
     (Dimension::Operation, HeaderName::from_static("x-tallyman-operation")),
     (Dimension::OperationDetail, HeaderName::from_static("x-tallyman-operation_detail")),
+    (Dimension::OperationDetail, HeaderName::from_static("x-tallyman-operation-detail")),
     (Dimension::Category, HeaderName::from_static("x-tallyman-category")),
     (Dimension::Tier, HeaderName::from_static("x-tallyman-tier")),
     (Dimension::Workspace, HeaderName::from_static("x-tallyman-workspace")),
     (Dimension::WorkspaceKind, HeaderName::from_static("x-tallyman-workspace_kind")),
+    (Dimension::WorkspaceKind, HeaderName::from_static("x-tallyman-workspace-kind")),
     (Dimension::Project, HeaderName::from_static("x-tallyman-project")),
     (Dimension::Department, HeaderName::from_static("x-tallyman-department")),
 ];
@@ -69,22 +72,31 @@ impl Gate {
         if let Some(name) = headers.keys().find(|name| is_stray(name)) {
             self.telemetry.gate_stray_header(name.as_str());
         }
-        match request(headers) {
-            Ok(request) => self.respond(&self.table.check(&request)),
-            Err(detail) => {
-                self.telemetry.gate_refused(&detail);
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
-            }
+        let (request, fault) = match request(headers) {
+            Ok(read) => read,
+            Err(detail) => return self.refuse(detail),
+        };
+        let verdict = self.table.check(&request);
+        match fault {
+            // What the legible scopes say is enough to block; it is not enough to allow.
+            Some(detail) if !verdict.is_blocked() => self.refuse(detail),
+            _ => self.respond(&verdict),
         }
+    }
+
+    fn refuse(&self, detail: String) -> Response {
+        self.telemetry.gate_refused(&detail);
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
     }
 
     fn respond(&self, verdict: &Verdict) -> Response {
         let (action, reason) = (verdict.action(), verdict.reason());
         self.telemetry.gate_check(action, reason);
-        let body = verdict.decision_json().map_or_else(
+        let mut body = verdict.decision_json().map_or_else(
             || format!(r#"{{"action":"{}","reason":"{reason}"}}"#, action.name()).into_bytes(),
             std::borrow::Cow::into_owned,
         );
+        body.push(b'\n');
         let mut response = Response::new(Body::from(body));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -117,22 +129,36 @@ fn is_stray(name: &HeaderName) -> bool {
     name.as_str().starts_with("x-tallyman-") && *name != ORG && HEADERS.iter().all(|(_, known)| known != name)
 }
 
-/// What the headers ask for; the error says which is wrong and how.
-fn request(headers: &HeaderMap) -> Result<Request<'_>, String> {
+/// What the headers ask for, and what is wrong with the first dimension whose header is not legible; the error says what is
+/// wrong with the org.
+fn request(headers: &HeaderMap) -> Result<(Request<'_>, Option<String>), String> {
     let org = value(headers, &ORG)?.ok_or("header x-tallyman-org is missing: the gateway must set it")?;
     if !is_id(org) {
         return Err("header x-tallyman-org is no org id: 1 to 128 of A-Z a-z 0-9 . _ : @ -".into());
     }
     let mut request = Request::of(org);
+    let mut fault = None;
+    let mut last: Option<(Dimension, &HeaderName)> = None;
     for (dimension, name) in &HEADERS {
-        if let Some(value) = value(headers, name)? {
-            if !is_value(value) {
-                return Err(format!("header {name} is longer than 256 bytes"));
+        let read = match value(headers, name) {
+            Ok(None) => continue,
+            Ok(Some(value)) if !is_value(value) => Err(format!("header {name} is longer than 256 bytes")),
+            read => read,
+        };
+        let read = match last.filter(|(set, _)| set == dimension) {
+            Some((_, other)) => {
+                Err(format!("headers {other} and {name} are one dimension: the gateway must set one"))
             }
-            request = request.with(*dimension, value);
+            None => read,
+        };
+        match read {
+            Ok(Some(value)) => request = request.with(*dimension, value),
+            Ok(None) => {}
+            Err(detail) => fault = fault.or(Some(detail)),
         }
+        last = Some((*dimension, name));
     }
-    Ok(request)
+    Ok((request, fault))
 }
 
 /// A header's text; an empty one is none.

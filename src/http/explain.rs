@@ -1,8 +1,8 @@
 //! `/v1/orgs/{org}/explain`: why an org, or a value inside it, is blocked or allowed.
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use serde_json::json;
 
 use crate::domain::decision::LimitDecision;
@@ -11,7 +11,8 @@ use crate::domain::explain::Remedy;
 use crate::domain::terms::TermsRecord;
 use crate::query::{ExplainParams, ExplainedDay, Explanation, TopicNames, decision_fields, terms_fields};
 
-use super::dto::{self, credits, date, text};
+use super::dto::{credits, date, text};
+use super::etag::by_content;
 use super::object::{Object, object};
 use super::problem::Problem;
 use super::{ApiState, Org, Params};
@@ -20,12 +21,13 @@ use super::{ApiState, Org, Params};
 pub async fn explain(
     State(state): State<ApiState>,
     Org(org): Org,
+    headers: HeaderMap,
     Params(raw): Params,
 ) -> Result<Response, Problem> {
     let params = ExplainParams::parse(&raw)?;
     let topics = state.query.topics().clone();
     let answer = state.ask(move |query| query.explain(&org, &params)).await?;
-    Ok(Json(body(&answer, &topics)).into_response())
+    by_content(&headers, body(&answer, &topics), Some(&answer.standing))
 }
 
 fn body(answer: &Explanation, topics: &TopicNames) -> Object {
@@ -37,7 +39,7 @@ fn body(answer: &Explanation, topics: &TopicNames) -> Object {
     let since_hour = since_hour.flatten();
     let (policy_offset, policy) = answer.policy.clone().unzip();
     let policy = policy.map(|policy| terms_fields(&TermsRecord::OrgPolicy(policy)));
-    let body = object! {
+    object! {
         "org_id": json!(answer.org_id),
         "at": text(answer.at),
         "action": json!(level.action.name()),
@@ -67,8 +69,7 @@ fn body(answer: &Explanation, topics: &TopicNames) -> Object {
         "unblocked_by": answer.remedies.iter().map(remedy).collect::<Vec<_>>(),
         "decision": answer.decision.as_ref().map(decision_fields),
         "also_blocked": answer.also_blocked.iter().map(decision_fields).collect::<Vec<_>>(),
-    };
-    dto::with_standing(body, &answer.standing)
+    }
 }
 
 /// The record that caused the decision; none where time or terms did.

@@ -5,68 +5,36 @@
 
 use std::convert::Infallible;
 
-use axum::Json;
-use axum::body::Body;
-use axum::http::{Method, Request, Response, StatusCode, header};
-use axum::response::IntoResponse as _;
+use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use serde_json::json;
-use tokio::net::TcpListener;
 
-use super::HttpError;
 use super::check::Gate;
-use super::listener;
-use super::problem::Problem;
+use super::listener::{self, Listeners};
+use super::probes::Probes;
+use super::{HttpError, is_check};
 
 /// Serves until `shutdown` is done, then finishes what is under way, three seconds at most.
 ///
 /// # Errors
-/// When the address is beyond loopback.
+/// When the address of the main listener is beyond loopback.
 pub async fn serve_gate(
-    tcp: TcpListener,
+    listeners: impl Into<Listeners>,
     gate: Gate,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), HttpError> {
+    let (telemetry, table) = (gate.telemetry.clone(), Some(gate.table.clone()));
+    let probes = Probes { telemetry, health: None, table, shows_orgs: true };
+    let also = probes.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = route(&gate, &request);
-        async move { Ok::<_, Infallible>(response) }
-    });
-    listener::serve(tcp, service, shutdown).await
-}
-
-fn route(gate: &Gate, request: &Request<Incoming>) -> Response<Body> {
-    let path = request.uri().path();
-    if path.strip_prefix("/v1/check").is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-        return gate.answer(request.headers());
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path is read only: GET it").into_response();
-    }
-    match path {
-        "/livez" => "ok\n".into_response(),
-        "/readyz" => ready(gate),
-        "/metrics" => {
-            gate.telemetry.gate_heartbeat_age(gate.table.heartbeat_age_seconds());
-            let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            (kind, gate.telemetry.render()).into_response()
+        let checked = is_check(request.uri().path()).then(|| gate.answer(request.headers()));
+        let probes = probes.clone();
+        async move {
+            Ok::<_, Infallible>(match checked {
+                Some(response) => response,
+                None => probes.respond(request.method(), request.uri()).await,
+            })
         }
-        _ => {
-            let detail = "here are /v1/check/*, /livez, /readyz and /metrics";
-            Problem::new(StatusCode::NOT_FOUND, detail).into_response()
-        }
-    }
-}
-
-/// 200 once the decisions have been read to their end. A processor that is silent leaves it ready: `gate.stale` rules.
-fn ready(gate: &Gate) -> Response<Body> {
-    let is_ready = gate.table.is_ready();
-    let age = gate.table.heartbeat_age_seconds();
-    let body = json!({
-        "ready": is_ready,
-        "scopes": gate.table.len(),
-        "heartbeat_age_seconds": age.is_finite().then_some(age),
     });
-    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(body)).into_response()
+    listener::serve(listeners.into(), service, also, shutdown).await
 }

@@ -4,12 +4,14 @@
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use super::json::prettied;
 use super::problem::Problem;
-use super::{ApiState, REQUEST_MAX};
+use super::{ApiState, REQUEST_MAX, is_check};
 
 /// Runs a request within its bounds.
 pub async fn guard(State(state): State<ApiState>, request: Request, next: Next) -> Response {
@@ -18,7 +20,8 @@ pub async fn guard(State(state): State<ApiState>, request: Request, next: Next) 
     // The pattern, never the path: a label must have few values.
     let route =
         request.extensions().get::<MatchedPath>().map_or("other".to_owned(), |path| path.as_str().to_owned());
-    let mut response = match check_host(&request) {
+    let query = request.uri().query().filter(|_| !is_check(request.uri().path())).map(str::to_owned);
+    let response = match check_host(&request) {
         Err(problem) => problem.into_response(),
         Ok(()) => tokio::time::timeout(REQUEST_MAX, next.run(request)).await.unwrap_or_else(|_| {
             let detail = format!(
@@ -28,6 +31,7 @@ pub async fn guard(State(state): State<ApiState>, request: Request, next: Next) 
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5).into_response()
         }),
     };
+    let mut response = prettied(response, query.as_deref()).await;
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     state.telemetry.http(method_label(&method), &route, response.status().as_u16(), began.elapsed());
     response
@@ -40,20 +44,28 @@ fn method_label(method: &Method) -> &'static str {
     known.iter().zip(names).find(|(known, _)| *known == method).map_or("other", |(_, name)| name)
 }
 
-/// A page of another site can have its own name resolve to loopback, but the browser then sends that name as Host.
+/// A page of another site can have its own name resolve to loopback, but the browser then sends that name as Host. A
+/// target in absolute form names its host too, and both must be ours. Probes answer nothing that is worth a visit.
 fn check_host(request: &Request) -> Result<(), Problem> {
-    if !request.uri().path().starts_with("/v1") {
+    let path = request.uri().path();
+    if matches!(path, "/livez" | "/readyz") {
         return Ok(());
     }
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if is_loopback(host) {
-        return Ok(());
-    }
-    let detail =
-        format!("Host `{host}` is not loopback; ask for http://127.0.0.1 or http://localhost with the port");
-    // To nginx and Envoy a 403 is a block, and nobody is blocked for a gateway's settings.
-    let is_check = request.uri().path().starts_with("/v1/check");
-    let status = if is_check { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::FORBIDDEN };
+    let hosts: Vec<_> = request.headers().get_all(header::HOST).iter().collect();
+    let host = hosts.first().and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let target = request.uri().authority().map(Authority::as_str);
+    let other = [Some(host), target].into_iter().flatten().find(|name| !is_loopback(name));
+    let (status, detail) = match other {
+        _ if hosts.len() > 1 => (StatusCode::BAD_REQUEST, "Host stands there twice: send it once".to_owned()),
+        None => return Ok(()),
+        Some(other) => {
+            let what = format!("Host `{other}` is not loopback");
+            let next = "ask for http://127.0.0.1 or http://localhost with the port";
+            (StatusCode::FORBIDDEN, format!("{what}; {next}"))
+        }
+    };
+    // To nginx and Envoy a 4xx is a block, and nobody is blocked for a gateway's settings.
+    let status = if is_check(path) { StatusCode::INTERNAL_SERVER_ERROR } else { status };
     Err(Problem::new(status, detail))
 }
 

@@ -2,18 +2,22 @@
 //! answers and computes nothing of its own.
 //!
 //! It listens on loopback only, for nobody is asked who they are yet, and takes only requests whose Host names
-//! loopback, so that no web page can read it through a name of its own (DNS rebinding). Store reads run beside the
-//! async threads and a bounded number at once (Law 6).
+//! loopback, so that no web page can read it through a name of its own (DNS rebinding). Probes and metrics may have a
+//! listener of their own anywhere. Store reads run beside the async threads and a bounded number at once (Law 6).
 //!
 //! The way of a request: `listener` -> `guard` (Host, deadline, metrics) -> `probes`, `check`, `orgs`, `terms` or `usage` -> `ask` ->
 //! `query/`.
-//! Errors: `problem`.
+//! What an answer is written as: `json`, `etag`, `accept`. Errors: `problem`; what hyper refuses by itself: `door`.
 
+mod accept;
 mod check;
+mod door;
 mod dto;
+mod etag;
 mod explain;
 mod gate;
 mod guard;
+mod json;
 mod listener;
 mod object;
 mod orgs;
@@ -34,14 +38,16 @@ use axum::http::request::Parts;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::query::{Query, QueryError};
 use crate::telemetry::{Health, Telemetry};
 pub use check::Gate;
 pub use gate::serve_gate;
+pub use listener::Listeners;
 pub use problem::Problem;
+
+use probes::Probes;
 
 /// Questions that read stores at the same time; more wait for their turn until their deadline.
 const QUESTIONS_MAX: usize = 4;
@@ -70,6 +76,7 @@ pub struct ApiState {
     health: Health,
     questions: Arc<Semaphore>,
     gate: Option<Gate>,
+    probe_orgs: bool,
 }
 
 impl ApiState {
@@ -77,13 +84,24 @@ impl ApiState {
     #[must_use]
     pub fn new(query: Query, telemetry: Telemetry, health: Health) -> Self {
         let questions = Arc::new(Semaphore::new(QUESTIONS_MAX));
-        Self { query: Arc::new(query), telemetry, health, questions, gate: None }
+        Self { query: Arc::new(query), telemetry, health, questions, gate: None, probe_orgs: false }
     }
 
     /// The same, answering checks too.
     #[must_use]
     pub fn with_gate(self, gate: Gate) -> Self {
         Self { gate: Some(gate), ..self }
+    }
+
+    /// The same; `probe_orgs` is whether the probes' listener names organisations in its metrics.
+    #[must_use]
+    pub fn with_probe_orgs(self, probe_orgs: bool) -> Self {
+        Self { probe_orgs, ..self }
+    }
+
+    fn probes(&self, shows_orgs: bool) -> Probes {
+        let table = self.gate.as_ref().map(|gate| Arc::clone(&gate.table));
+        Probes { telemetry: self.telemetry.clone(), health: Some(self.health.clone()), table, shows_orgs }
     }
 
     /// Asks the stores, beside the async threads and a bounded number at once.
@@ -123,24 +141,30 @@ pub const fn check_listen(address: SocketAddr) -> Result<(), HttpError> {
     if address.ip().is_loopback() { Ok(()) } else { Err(HttpError::BeyondLoopback(address)) }
 }
 
+/// Whether a gateway asks at this path whether a request may go on.
+fn is_check(path: &str) -> bool {
+    path.strip_prefix("/v1/check").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Serves until `shutdown` is done, then finishes what is under way, three seconds at most.
 ///
 /// # Errors
-/// When the address is beyond loopback.
+/// When the address of the main listener is beyond loopback.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     state: ApiState,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), HttpError> {
-    listener::serve(listener, TowerToHyperService::new(router(state)), shutdown).await
+    let probes = state.probes(state.probe_orgs);
+    listener::serve(listeners.into(), TowerToHyperService::new(router(state)), probes, shutdown).await
 }
 
 fn router(state: ApiState) -> Router {
     Router::new()
         .route("/", get(probes::index))
-        .route("/livez", get(probes::livez))
-        .route("/readyz", get(probes::readyz))
-        .route("/metrics", get(probes::metrics))
+        .route("/livez", get(probes::probe))
+        .route("/readyz", get(probes::probe))
+        .route("/metrics", get(probes::probe))
         .route("/v1/orgs", get(orgs::list))
         .route("/v1/orgs/{org}", get(orgs::summary))
         .route("/v1/orgs/{org}/periods", get(orgs::periods))
@@ -172,7 +196,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let params = axum::extract::Query::try_from_uri(&parts.uri);
-        let axum::extract::Query(params): axum::extract::Query<Vec<(String, String)>> =
+        let axum::extract::Query(mut params): axum::extract::Query<Vec<(String, String)>> =
             params.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
         // What is no UTF-8 was replaced: it must not be taken for another value.
         let raw = parts.uri.query().unwrap_or_default().to_ascii_uppercase();
@@ -184,6 +208,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
                 "a parameter is no UTF-8: encode it byte by byte, as %C3%A4",
             ));
         }
+        if let Err(other) = json::wants_pretty(&params) {
+            let detail = format!("`pretty` is `{other}`: give it without a value, or as true or false");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+        }
+        // Every path takes it, and `guard` does it.
+        params.retain(|(name, _)| name != "pretty");
         Ok(Self(params))
     }
 }

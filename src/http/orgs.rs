@@ -1,18 +1,17 @@
 //! `/v1/orgs`, and what of one org needs no plan: summary, periods, decisions.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use serde_json::json;
 
+use crate::query::decision_fields;
 use crate::query::page::{self, PAGE_SIZE_MAX};
-use crate::query::params::{check_names, hash};
-use crate::query::{QueryError, decision_fields};
+use crate::query::params::check_names;
 
+use super::etag::by_content;
 use super::object::object;
 use super::problem::Problem;
-use super::usage::{not_modified, tagged};
 use super::{ApiState, Org, Params, dto};
 
 /// Orgs of a page when nothing is asked for.
@@ -22,7 +21,11 @@ const PERIODS_PAGE: usize = 12;
 const PERIODS_PAGE_MAX: usize = 120;
 
 /// `/v1/orgs`: the orgs of this instance's partitions, by id.
-pub async fn list(State(state): State<ApiState>, Params(raw): Params) -> Result<Response, Problem> {
+pub async fn list(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    Params(raw): Params,
+) -> Result<Response, Problem> {
     check_names(&raw, &["page_size", "page_token"], &[])?;
     let get = |name| raw.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let page_size = page::size(get("page_size").as_deref(), ORGS_PAGE)?.min(PAGE_SIZE_MAX / 10);
@@ -48,24 +51,26 @@ pub async fn list(State(state): State<ApiState>, Params(raw): Params) -> Result<
         "next_page_token": json!(page.next_page_token),
         "partitions": json!(page.partitions),
     };
-    Ok(Json(body).into_response())
+    by_content(&headers, body, None)
 }
 
 /// `/v1/orgs/{org}`: its running period in numbers.
 pub async fn summary(
     State(state): State<ApiState>,
     Org(org): Org,
+    headers: HeaderMap,
     Params(raw): Params,
 ) -> Result<Response, Problem> {
     check_names(&raw, &[], &[])?;
     let answer = state.ask(move |query| query.summary(&org)).await?;
-    Ok(Json(dto::summary(&answer)).into_response())
+    by_content(&headers, dto::summary(&answer), Some(&answer.standing))
 }
 
 /// `/v1/orgs/{org}/periods`: the running one first.
 pub async fn periods(
     State(state): State<ApiState>,
     Org(org): Org,
+    headers: HeaderMap,
     Params(raw): Params,
 ) -> Result<Response, Problem> {
     check_names(&raw, &["page_size", "page_token"], &[])?;
@@ -75,7 +80,7 @@ pub async fn periods(
     let page = state.ask(move |query| query.periods(&org, page_size, page_token.as_deref())).await?;
     let periods: Vec<_> = page.periods.iter().map(dto::period).collect();
     let body = object! {"periods": periods, "next_page_token": json!(page.next_page_token)};
-    Ok(Json(dto::with_standing(body, &page.standing)).into_response())
+    by_content(&headers, body, Some(&page.standing))
 }
 
 /// `/v1/orgs/{org}/decisions`: the last published one of each scope.
@@ -88,12 +93,5 @@ pub async fn decisions(
     check_names(&raw, &[], &[])?;
     let answer = state.ask(move |query| query.decisions(&org)).await?;
     let decisions: Vec<_> = answer.decisions.iter().map(decision_fields).collect();
-    // They are small: their own bytes name them, whatever changed them (a record, a policy, time).
-    let bytes = serde_json::to_vec(&decisions).map_err(|error| QueryError::Internal(error.to_string()))?;
-    let etag = format!("W/\"{:016x}\"", hash([bytes.as_slice()]));
-    if not_modified(&headers, &etag) {
-        return Ok(tagged(axum::http::StatusCode::NOT_MODIFIED.into_response(), &etag));
-    }
-    let body = dto::with_standing(object! {"decisions": decisions}, &answer.standing);
-    Ok(tagged(Json(body).into_response(), &etag))
+    by_content(&headers, object! {"decisions": decisions}, Some(&answer.standing))
 }

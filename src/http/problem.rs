@@ -1,11 +1,11 @@
 //! Errors as RFC 9457 problems: what went wrong, where, and what to do next. The only place that knows HTTP statuses
 //! of the query room's errors.
 
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::json::{self, Json};
 use crate::query::QueryError;
 
 /// A problem, as `application/problem+json`.
@@ -50,6 +50,23 @@ impl Problem {
     pub const fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
         self
+    }
+}
+
+impl Problem {
+    /// The whole answer as bytes, for a connection that ends with it.
+    #[must_use]
+    pub(super) fn raw(&self) -> Vec<u8> {
+        let body = json::bytes(self).unwrap_or_default();
+        let retry = self.retry_after_s.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
+        let head = format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n{retry}\
+             connection: close\r\ncontent-length: {}\r\n\r\n",
+            self.status,
+            self.title,
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
     }
 }
 

@@ -1,7 +1,6 @@
 //! `/v1/orgs/{org}/simulate`: what other terms would have made of an org's usage. It is asked by POST because the terms
 //! are its question; it writes nothing.
 
-use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::HeaderMap;
@@ -16,6 +15,7 @@ use crate::query::SimulateParams;
 
 use super::dto::{self, credits, text};
 use super::guard::check_origin;
+use super::json::Json;
 use super::object::{Object, object};
 use super::problem::Problem;
 use super::{ApiState, Org, Params};
@@ -34,10 +34,10 @@ pub async fn simulate(
     Org(org): Org,
     Params(raw): Params,
     headers: HeaderMap,
-    question: Result<Json<Question>, JsonRejection>,
+    question: Result<axum::Json<Question>, JsonRejection>,
 ) -> Result<Response, Problem> {
     check_origin(&headers)?;
-    let Json(question) = question.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let axum::Json(question) = question.map_err(|error| Problem::new(error.status(), error.body_text()))?;
     let params = SimulateParams::parse(&raw)?;
     let name = org.clone();
     let answer = state.ask(move |query| query.simulate(&org, params, &question.terms)).await?;

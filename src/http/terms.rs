@@ -1,9 +1,9 @@
 //! An org's terms: `/policy`, `/budgets`, `/grants`, `/labels`, and the history of all of them. What is in force now is
 //! told apart from what is scheduled and what has ended.
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::domain::terms::TermsRecord;
@@ -11,16 +11,21 @@ use crate::domain::terms_change::{effective_at, end_of, entity, updated_by};
 use crate::query::params::check_names;
 use crate::query::{FieldChange, Fields, TermsAnswer, differences, terms_fields};
 
+use super::etag::respond;
 use super::object::{Object, object};
 use super::problem::Problem;
-use super::usage::tagged;
 use super::{ApiState, Org, Params, dto};
 
 type Asked = Result<Response, Problem>;
 
 /// `/v1/orgs/{org}/policy`: the policy in force, its offset, and every policy there is, earliest first. A null policy
 /// means that `limits.default` holds.
-pub async fn policy(State(state): State<ApiState>, Org(org): Org, Params(raw): Params) -> Asked {
+pub async fn policy(
+    State(state): State<ApiState>,
+    Org(org): Org,
+    headers: HeaderMap,
+    Params(raw): Params,
+) -> Asked {
     let answer = ask(&state, org, &raw).await?;
     let standing = answer.log.standing("OrgPolicy", answer.now);
     let in_force = standing.in_force.first();
@@ -28,7 +33,7 @@ pub async fn policy(State(state): State<ApiState>, Org(org): Org, Params(raw): P
         answer.log.iter().filter(|(_, record)| matches!(record, TermsRecord::OrgPolicy(_))).collect();
     history.sort_by_key(|(offset, record)| (effective_at(record), *offset));
     let next = standing.scheduled.first().and_then(|(_, record)| effective_at(record));
-    let told = |(offset, record): (i64, &TermsRecord)| {
+    let entry = |(offset, record): (i64, &TermsRecord)| {
         let state = match (effective_at(record) > Some(answer.now), in_force) {
             (true, _) => "scheduled",
             (false, Some((current, _))) if *current == offset => "in_force",
@@ -40,29 +45,49 @@ pub async fn policy(State(state): State<ApiState>, Org(org): Org, Params(raw): P
         "policy": in_force.map(|(_, policy)| terms_fields(policy)),
         "offset": json!(in_force.map(|(offset, _)| offset)),
         "next_change_at": json!(next.map(|at| at.to_string())),
-        "history": history.into_iter().map(told).collect::<Vec<_>>(),
+        "history": history.into_iter().map(entry).collect::<Vec<_>>(),
     };
-    Ok(respond(body, &answer))
+    Ok(told(&headers, body, &answer))
 }
 
 /// `/v1/orgs/{org}/budgets`.
-pub async fn budgets(State(state): State<ApiState>, Org(org): Org, Params(raw): Params) -> Asked {
-    Ok(list(&ask(&state, org, &raw).await?, "budgets", "Budget"))
+pub async fn budgets(
+    State(state): State<ApiState>,
+    Org(org): Org,
+    headers: HeaderMap,
+    Params(raw): Params,
+) -> Asked {
+    Ok(list(&headers, &ask(&state, org, &raw).await?, "budgets", "Budget"))
 }
 
 /// `/v1/orgs/{org}/grants`, each with the whole hour at which it ends.
-pub async fn grants(State(state): State<ApiState>, Org(org): Org, Params(raw): Params) -> Asked {
-    Ok(list(&ask(&state, org, &raw).await?, "grants", "CreditGrant"))
+pub async fn grants(
+    State(state): State<ApiState>,
+    Org(org): Org,
+    headers: HeaderMap,
+    Params(raw): Params,
+) -> Asked {
+    Ok(list(&headers, &ask(&state, org, &raw).await?, "grants", "CreditGrant"))
 }
 
 /// `/v1/orgs/{org}/labels`: the name that people see for a dimension's value.
-pub async fn labels(State(state): State<ApiState>, Org(org): Org, Params(raw): Params) -> Asked {
-    Ok(list(&ask(&state, org, &raw).await?, "labels", "Label"))
+pub async fn labels(
+    State(state): State<ApiState>,
+    Org(org): Org,
+    headers: HeaderMap,
+    Params(raw): Params,
+) -> Asked {
+    Ok(list(&headers, &ask(&state, org, &raw).await?, "labels", "Label"))
 }
 
 /// `/v1/orgs/{org}/policy/history`: every record in the order in which it was written, whatever its type: who wrote it,
 /// from when on it holds, and what it changed against the record that it follows.
-pub async fn history(State(state): State<ApiState>, Org(org): Org, Params(raw): Params) -> Asked {
+pub async fn history(
+    State(state): State<ApiState>,
+    Org(org): Org,
+    headers: HeaderMap,
+    Params(raw): Params,
+) -> Asked {
     let answer = ask(&state, org, &raw).await?;
     let change = |(offset, record): (i64, &TermsRecord)| {
         let follows = answer.log.predecessor(offset);
@@ -81,7 +106,7 @@ pub async fn history(State(state): State<ApiState>, Org(org): Org, Params(raw): 
         }
     };
     let changes: Vec<_> = answer.log.iter().map(change).collect();
-    Ok(respond(object! {"changes": changes}, &answer))
+    Ok(told(&headers, object! {"changes": changes}, &answer))
 }
 
 async fn ask(state: &ApiState, org: String, raw: &[(String, String)]) -> Result<TermsAnswer, Problem> {
@@ -89,15 +114,15 @@ async fn ask(state: &ApiState, org: String, raw: &[(String, String)]) -> Result<
     state.ask(move |query| query.terms(&org)).await
 }
 
-fn list(answer: &TermsAnswer, name: &'static str, type_name: &str) -> Response {
+fn list(headers: &HeaderMap, answer: &TermsAnswer, name: &'static str, type_name: &str) -> Response {
     let standing = answer.log.standing(type_name, answer.now);
-    let told = |records: Vec<(i64, &TermsRecord)>| records.into_iter().map(entry).collect::<Vec<_>>();
-    let mut body = Object(vec![(name, told(standing.in_force).into())]);
+    let each = |records: Vec<(i64, &TermsRecord)>| records.into_iter().map(entry).collect::<Vec<_>>();
+    let mut body = Object(vec![(name, each(standing.in_force).into())]);
     if name != "labels" {
-        body.0.push(("scheduled", told(standing.scheduled).into()));
-        body.0.push(("ended", told(standing.ended).into()));
+        body.0.push(("scheduled", each(standing.scheduled).into()));
+        body.0.push(("ended", each(standing.ended).into()));
     }
-    respond(body, answer)
+    told(headers, body, answer)
 }
 
 /// A record with its offset, and a grant with the instant at which it ends.
@@ -111,9 +136,13 @@ fn entry((offset, record): (i64, &TermsRecord)) -> Fields {
     fields
 }
 
-/// The ETag of terms is their last offset, for `If-Match`. It never answers "not modified": a scheduled record comes
-/// into force without another one.
-fn respond(body: Object, answer: &TermsAnswer) -> Response {
-    let etag = answer.log.last_offset().map_or_else(|| "\"none\"".to_owned(), |offset| format!("\"{offset}\""));
-    tagged(Json(dto::with_standing(body, &answer.standing)).into_response(), &etag)
+/// The ETag of terms is their last offset, for `If-Match`, and the next instant at which one of them comes into force or
+/// ends, where there is one: from then on the answer is another, without another record.
+fn told(headers: &HeaderMap, body: Object, answer: &TermsAnswer) -> Response {
+    let offset = answer.log.last_offset().map_or_else(|| "none".to_owned(), |offset| offset.to_string());
+    let etag = match answer.next_change() {
+        Some(at) => format!("\"{offset}-{}\"", at.micros()),
+        None => format!("\"{offset}\""),
+    };
+    respond(headers, &etag, &dto::with_standing(body, &answer.standing))
 }

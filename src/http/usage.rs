@@ -6,9 +6,12 @@ use axum::response::{IntoResponse, Response};
 
 use crate::query::page::PAGE_SIZE_MAX;
 use crate::query::params::UsageParams;
-use crate::query::{QueryError, UsageAnswer};
+use crate::query::{QueryError, UsageAnswer, safe_cell};
 
+use super::accept::wants_csv;
 use super::dto::UsageBody;
+use super::etag::{not_modified, tagged};
+use super::json;
 use super::problem::Problem;
 use super::{ApiState, Org, Params};
 
@@ -57,37 +60,11 @@ pub async fn usage(
     })
 }
 
-/// Whether CSV is asked for: named, and named before JSON.
-fn wants_csv(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut types =
-        accepted.flat_map(|value| value.split(',')).filter_map(|one| one.split(';').next().map(str::trim));
-    types.find(|one| matches!(*one, "text/csv" | "application/json" | "*/*")) == Some("text/csv")
-}
-
-/// Whether the client holds what `etag` names.
-pub fn not_modified(headers: &HeaderMap, etag: &str) -> bool {
-    let held = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    held.flat_map(|value| value.split(',')).any(|tag| tag.trim() == "*" || opaque(tag) == opaque(etag))
-}
-
-/// The response with its ETag: it may be kept, and must be asked for again before it is used.
-pub fn tagged(mut response: Response, etag: &str) -> Response {
-    let headers = response.headers_mut();
-    if let Ok(etag) = HeaderValue::from_str(etag) {
-        headers.insert(header::ETAG, etag);
-    }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    headers.insert(header::VARY, HeaderValue::from_static("accept"));
-    response
-}
-
 fn write_json(answer: &UsageAnswer) -> Result<Vec<u8>, QueryError> {
-    serde_json::to_vec(&UsageBody::new(answer)).map_err(|error| QueryError::Internal(error.to_string()))
+    json::bytes(&UsageBody::new(answer)).map_err(|error| QueryError::Internal(error.to_string()))
 }
 
-/// Rows as CSV: the columns of the JSON rows in their order, absent values and nulls empty.
+/// Rows as CSV: the columns of the JSON rows in their order, absent values and nulls empty, and no value a formula.
 fn write_csv(answer: &UsageAnswer) -> Result<Vec<u8>, QueryError> {
     let failed = |error: csv::Error| QueryError::Internal(error.to_string());
     let mut out = csv::Writer::from_writer(Vec::new());
@@ -97,7 +74,7 @@ fn write_csv(answer: &UsageAnswer) -> Result<Vec<u8>, QueryError> {
     out.write_record(start.into_iter().chain(dimensions).chain(measures)).map_err(failed)?;
     for row in &answer.rows {
         let start = answer.has_start.then(|| row.start.start().to_string());
-        let group = row.group.iter().map(|value| value.clone().unwrap_or_default());
+        let group = row.group.iter().map(|value| safe_cell(value.as_deref().unwrap_or_default()).into_owned());
         let measures = answer.measures.iter().map(|measure| measure.value(&row.tally).to_string());
         out.write_record(start.into_iter().chain(group).chain(measures)).map_err(failed)?;
     }

@@ -6,6 +6,7 @@
 //! rows comes from `domain::walk`: `summary`, `periods`, `overage`. The other questions are in this file and need no plan.
 
 pub mod bucket;
+mod csv;
 mod error;
 mod explain;
 mod explain_scopes;
@@ -24,6 +25,7 @@ mod usage;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+pub use csv::safe_cell;
 pub use error::QueryError;
 pub use explain::{ExplainParams, ExplainedDay, Explanation};
 pub use grid::ROWS_MAX;
@@ -68,7 +70,8 @@ pub struct Standing {
 
 impl Standing {
     /// What of it names an answer's content: all but the passing of time.
-    fn tag(&self) -> String {
+    #[must_use]
+    pub fn tag(&self) -> String {
         format!("{} {} {} {:?} {}", self.partition, self.usage, self.policies, self.since, self.caught_up)
     }
 }

@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::QueryError;
+use super::params::is_in_bounds;
+use crate::domain::time::Hour;
 
 /// Rows of a page when nothing is asked for.
 pub const PAGE_SIZE: usize = 1000;
@@ -58,12 +60,15 @@ pub fn write<T: Serialize>(token: &T) -> Result<String, QueryError> {
         .collect())
 }
 
+fn bad() -> QueryError {
+    QueryError::parameter("page_token", "it is not one that an answer gave; ask without it first")
+}
+
 /// Reads what [`write`] wrote.
 ///
 /// # Errors
 /// When it is no such text.
 pub fn read<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, QueryError> {
-    let bad = || QueryError::parameter("page_token", "it is not one that an answer gave; ask without it first");
     if text.len() > TOKEN_BYTES_MAX || !text.len().is_multiple_of(2) {
         return Err(bad());
     }
@@ -79,6 +84,10 @@ pub fn read<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, QueryError> {
 /// When it is none, or another question's.
 pub fn read_for(text: &str, query: u64) -> Result<Token, QueryError> {
     let token: Token = read(text)?;
+    // The end of a range may be the hour after the last that can be named.
+    if ![token.from, token.to.saturating_sub(1), token.start].into_iter().all(|hour| is_in_bounds(Hour(hour))) {
+        return Err(bad());
+    }
     if token.query == query {
         return Ok(token);
     }
@@ -101,6 +110,16 @@ mod tests {
         assert!(read_for(&text, 8).unwrap_err().to_string().contains("another question"));
         for bad in ["x", "zz", &text[..text.len() - 2], "\u{e9}\u{e9}"] {
             assert!(read_for(bad, 7).is_err(), "{bad:?}");
+        }
+        for hour in [i32::MIN, i32::MAX, -700_000, 9_100_000] {
+            for forged in [
+                Token { from: hour, ..token.clone() },
+                Token { to: hour, ..token.clone() },
+                Token { start: hour, ..token.clone() },
+            ] {
+                let error = read_for(&write(&forged).unwrap(), 7).unwrap_err().to_string();
+                assert!(error.contains("not one that an answer gave"), "{hour}: {error}");
+            }
         }
     }
 }

@@ -281,38 +281,54 @@ pub(super) fn instant(name: &'static str, text: &str) -> Result<Timestamp, Query
     if text.len() == 10 {
         return Ok(hour(name, text, &TimeZone::UTC)?.start());
     }
-    let problem = || format!("`{text}` is neither a date (2026-11-20) nor an instant (2026-11-20T10:15:00Z)");
     // A `+` that was not percent-encoded arrives as a space.
     let instant = text.replace(' ', "+").parse::<jiff::Timestamp>();
-    let instant = instant.map_err(|_| QueryError::parameter(name, problem()))?;
+    let instant = instant.map_err(|_| no_instant(name, text, "2026-11-20T10:15:00Z"))?;
+    check_year(name, text, instant.to_zoned(TimeZone::UTC).year())?;
     Ok(Timestamp::from_micros(instant.as_microsecond()))
+}
+
+fn no_instant(name: &'static str, text: &str, such_as: &str) -> QueryError {
+    let (first, last) = (YEARS.start(), YEARS.end());
+    let legal = format!("neither a date (2026-11-20) nor an instant ({such_as}) of the years {first} to {last}");
+    QueryError::parameter(name, format!("`{text}` is {legal}"))
+}
+
+fn check_year(name: &'static str, text: &str, year: i16) -> Result<(), QueryError> {
+    if YEARS.contains(&year) {
+        return Ok(());
+    }
+    let problem = format!("`{text}` is beyond the years {} to {}", YEARS.start(), YEARS.end());
+    Err(QueryError::parameter(name, problem))
+}
+
+/// Whether an hour is one that a parameter may name: others can only come from a page token that no answer gave.
+pub(super) fn is_in_bounds(hour: Hour) -> bool {
+    let instant = jiff::Timestamp::from_second(i64::from(hour.0) * 3600);
+    instant.is_ok_and(|instant| YEARS.contains(&instant.to_zoned(TimeZone::UTC).year()))
 }
 
 /// An RFC 3339 instant at a whole UTC hour, or a date: the first whole UTC hour of that local day.
 fn hour(name: &'static str, text: &str, zone: &TimeZone) -> Result<Hour, QueryError> {
     // A `+` that was not percent-encoded arrives as a space.
     let text = text.replace(' ', "+");
-    let (year, hour) = if let Ok(instant) = text.parse::<jiff::Timestamp>() {
+    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
+        check_year(name, &text, instant.to_zoned(TimeZone::UTC).year())?;
         let at = Timestamp::from_micros(instant.as_microsecond());
         if at.hour_at_or_after() != at.hour() || instant.subsec_nanosecond() != 0 {
             let problem =
                 format!("`{text}` is not a whole UTC hour, the finest that is kept; take {}", at.hour().start());
             return Err(QueryError::parameter(name, problem));
         }
-        (instant.to_zoned(TimeZone::UTC).year(), at.hour())
-    } else if let (Ok(date), 10) = (text.parse::<Date>(), text.len()) {
-        if !YEARS.contains(&date.year()) {
-            return Err(QueryError::parameter(name, format!("`{text}` is beyond the years {YEARS:?}")));
-        }
-        (date.year(), first_hour_of(date, zone))
-    } else {
-        let problem = format!("`{text}` is neither a date (2026-11-20) nor an instant (2026-11-20T10:00:00Z)");
-        return Err(QueryError::parameter(name, problem));
-    };
-    if !YEARS.contains(&year) {
-        return Err(QueryError::parameter(name, format!("`{text}` is beyond the years {YEARS:?}")));
+        return Ok(at.hour());
     }
-    Ok(hour)
+    match text.parse::<Date>() {
+        Ok(date) if text.len() == 10 => {
+            check_year(name, &text, date.year())?;
+            Ok(first_hour_of(date, zone))
+        }
+        _ => Err(no_instant(name, &text, "2026-11-20T10:00:00Z")),
+    }
 }
 
 #[cfg(test)]

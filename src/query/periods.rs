@@ -56,7 +56,9 @@ impl Query {
         let first = hours.first().map_or(running.start, |(hour, _)| *hour).min(running.start);
         let mut period = match before {
             None => running,
-            Some(start) if Hour(start) > first => terms.period(Hour(start).start().plus_micros(-1)),
+            Some(start) if Hour(start) > first && Hour(start) <= running.start => {
+                terms.period(Hour(start).start().plus_micros(-1))
+            }
             Some(_) => return Err(QueryError::parameter("page_token", "no period comes before; ask without it")),
         };
         let mut periods = Vec::new();

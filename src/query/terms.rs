@@ -2,7 +2,7 @@
 //! overwritten, so every answer follows from the stored records and the instant alone.
 
 use super::{Query, QueryError, Standing};
-use crate::domain::terms_change::TermsLog;
+use crate::domain::terms_change::{TermsLog, effective_at, end_of};
 use crate::domain::time::Timestamp;
 
 /// All terms records of an org.
@@ -14,6 +14,15 @@ pub struct TermsAnswer {
     pub now: Timestamp,
     /// How fresh the answer is.
     pub standing: Standing,
+}
+
+impl TermsAnswer {
+    /// The next instant at which a record comes into force or ends.
+    #[must_use]
+    pub fn next_change(&self) -> Option<Timestamp> {
+        let instants = self.log.iter().flat_map(|(_, record)| [effective_at(record), end_of(record)]);
+        instants.flatten().filter(|at| *at > self.now).min()
+    }
 }
 
 impl Query {

@@ -3,7 +3,7 @@
 use clap::Parser;
 use tallyman::cli::query::{AskError, QueryArgs, run};
 
-use super::api::Server;
+use super::server::Server;
 
 #[derive(Parser)]
 struct Line {

@@ -8,7 +8,7 @@ use tallyman::domain::dimension::Dimension;
 use tallyman::domain::scope::BudgetScope;
 use tallyman::domain::terms::{BudgetPeriod, TermsRecord};
 
-use super::api::Server;
+use super::server::Server;
 use super::support::{Event, Fixture, at, decision};
 
 const POLICY: &str = "\

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use super::api::Server;
 use super::explain::{blocked, budgeted};
+use super::server::Server;
 
 fn told(server: &Server, documents: &str, more: &[&str]) -> (i32, String, String) {
     let dir = tempfile::tempdir().unwrap();
