@@ -92,16 +92,16 @@ fn probes_are_answered_while_every_other_connection_is_taken() {
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let server = Server::with_probes(false);
     let slow: Vec<_> = (0..CONNECTIONS_MAX).map(|_| server.connect()).collect();
-    server.probed_until("tallyman_http_connections{listener=\"main\"}", |open| open == slow.len() as f64);
+    server.probed_until("tallyman_http_connections{listener=\"main\"}", |open| open == CONNECTIONS_MAX);
     let told = server.raw("GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert!(
         told.starts_with("HTTP/1.1 503 ") && told.contains("retry-after: 1") && told.contains("too many"),
         "{told}"
     );
     assert!(server.probe("/livez", "kubelet").starts_with("HTTP/1.1 200"));
-    server.probed_until("tallyman_http_connections_refused_total{listener=\"main\"}", |refused| refused == 1.0);
+    server.probed_until("tallyman_http_connections_refused_total{listener=\"main\"}", |refused| refused == 1);
     drop(slow);
-    server.probed_until("tallyman_http_connections{listener=\"main\"}", |open| open == 0.0);
+    server.probed_until("tallyman_http_connections{listener=\"main\"}", |open| open == 0);
     assert_eq!(server.get("/livez").status, 200);
 }
 

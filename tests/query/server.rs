@@ -92,7 +92,7 @@ impl Server {
         let ended = runtime.spawn(serve(listeners, state, async {
             let _ = stopped.await;
         }));
-        Self { url, probes, health, runtime, stop, ended, fixture }
+        Self { url, probes, health, fixture, runtime, stop, ended }
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -111,7 +111,7 @@ impl Server {
     }
 
     /// Asks the probes' listener until a series is as it must be.
-    pub fn probed_until(&self, series: &str, is_right: impl Fn(f64) -> bool) {
+    pub fn probed_until(&self, series: &str, is_right: impl Fn(usize) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let text = self.probe("/metrics", "x");
