@@ -16,7 +16,7 @@ use crate::config::{self, ConfigError, Settings};
 use crate::domain::terms::DefaultTerms;
 use crate::gateway::{Gateway, GatewayError, Source};
 use crate::http::{self, ApiState, Gate, HttpError, Listeners};
-use crate::kafka::{self, KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper};
+use crate::kafka::{self, ClusterWatch, KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper};
 use crate::processor::settings::{AdoptFrom, TaskSettings, WorkerSettings};
 use crate::processor::worker::{Shared, Worker, WorkerError};
 use crate::query::{Query, TopicNames};
@@ -112,6 +112,7 @@ pub struct App {
     health: Health,
     query: Query,
     _gateway: Gateway,
+    _watch: ClusterWatch,
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
     runtime: tokio::runtime::Runtime,
     http: tokio::task::JoinHandle<Result<(), HttpError>>,
@@ -190,6 +191,8 @@ impl App {
             health: Health::new(count),
             stop: Arc::new(AtomicBool::new(false)),
         };
+        shared.telemetry.observe(shared.health.clone(), || None);
+        let watch = ClusterWatch::start(&kafka, shared.health.clone(), shared.telemetry.clone())?;
         let crew = Crew {
             settings: worker_settings(settings, &wiring, default_terms.clone(), partitions),
             opener: Opener::new(settings),
@@ -225,6 +228,7 @@ impl App {
             health: shared.health,
             query,
             _gateway: gateway,
+            _watch: watch,
             workers,
             runtime,
             http,

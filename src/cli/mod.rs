@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, ConfigError, Effective, Origin, Settings};
-use crate::telemetry::log;
+use crate::telemetry::log::{self, LogFormat};
 
 /// Exact views, limits and decisions for AI credits, from a Kafka log
 #[derive(Debug, Parser)]
@@ -91,7 +91,7 @@ pub fn main<E: std::error::Error + Send + Sync + 'static>(instance: &Instance<E>
     match done(cli, instance) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tallyman: {error}");
+            log::fatal(&error.to_string());
             ExitCode::from(exit_code(&error))
         }
     }
@@ -99,7 +99,7 @@ pub fn main<E: std::error::Error + Send + Sync + 'static>(instance: &Instance<E>
 
 fn done<E: std::error::Error + Send + Sync + 'static>(cli: Cli, instance: &Instance<E>) -> anyhow::Result<()> {
     let settings = config::load(cli.config.as_deref())?;
-    log::init(log_level(&cli.command, &settings), settings.log.format)?;
+    log::init(log_level(&cli.command, &settings), log_format(&cli.command, &settings))?;
     let out = &mut io::stdout().lock();
     match cli.command {
         Command::Run(args) => {
@@ -128,6 +128,15 @@ fn log_level<'a>(command: &Command, settings: &'a Settings) -> &'a str {
         Command::Run(_) | Command::Gate(_) => &settings.log.level,
         Command::Dev(_) if settings.effective.iter().any(asked) => &settings.log.level,
         _ => "warn",
+    }
+}
+
+/// Lines of `run` and `gate` are read by machines unless there is a terminal, those of the other commands by people.
+fn log_format(command: &Command, settings: &Settings) -> LogFormat {
+    match (command, settings.log.format) {
+        (Command::Run(_) | Command::Gate(_), format) => format,
+        (_, LogFormat::Auto) => LogFormat::Text,
+        (_, format) => format,
     }
 }
 

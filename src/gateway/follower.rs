@@ -42,6 +42,7 @@ impl Follower {
         while !self.is_stopped() {
             if let Err(error) = self.follow() {
                 self.source.telemetry.gate_lost(&error.to_string());
+                self.source.telemetry.tick();
                 self.wait();
             }
         }
@@ -68,6 +69,7 @@ impl Follower {
         self.table.start_again();
         let mut staged = self.table.is_ready().then(Staged::new);
         while !self.is_stopped() {
+            self.source.telemetry.tick();
             let met = topic.next(TURN, |record| {
                 let Some(key) = record.key else { return };
                 match staged.as_mut() {

@@ -124,6 +124,14 @@ impl ApiState {
                     format!("org `{org}` stands in partition {partition}, which is being restored; ask again");
                 Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).about(partition).retry_after(2))
             }
+            // 421 would send the caller to an owner that nobody can name, and perhaps there is none.
+            Err(QueryError::NotHere { org, partition }) if !self.health.is_member() => {
+                let detail = format!(
+                    "org `{org}` stands in partition {partition}; this instance is not in the group now, so it does not \
+                     know who owns that: /readyz says why; ask again"
+                );
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).about(partition).retry_after(2))
+            }
             other => Ok(other?),
         }
     }

@@ -275,6 +275,13 @@ impl BatchQueue {
     }
 }
 
+/// How many events wait in a consumer's own queue: log lines, errors, statistics, rebalances. One `poll` serves one of them, and
+/// does not show that it did when it was a log line or statistics.
+pub(super) fn events_waiting(consumer: &StatefulConsumer) -> usize {
+    // SAFETY: a live client. Its main queue is forwarded to the consumer's, and is counted there.
+    usize::try_from(unsafe { sys::rd_kafka_outq_len(consumer.client().native_ptr()) }).unwrap_or(0)
+}
+
 impl Drop for BatchQueue {
     fn drop(&mut self) {
         // SAFETY: every pointer is a live reference of ours, destroyed once, here. Without the forwarding no

@@ -2,10 +2,10 @@
 //! wait for an answer, the offsets that statistics tell, and a way to sleep until something arrives. Decides
 //! nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -16,6 +16,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use crate::processor::ports::{LogRange, Rebalance};
+use crate::telemetry::{CLIENTS, Line, Severity};
 
 /// The lock's value, also when a thread panicked while it held it: every value here is whole between two
 /// statements.
@@ -75,8 +76,8 @@ impl ConsumerState {
     }
 
     /// Of a consumer whose records ring another's bell.
-    pub(super) fn ringing(wake: &Arc<Wake>) -> Self {
-        Self { wake: Arc::clone(wake), ..Self::default() }
+    pub(super) fn ringing(wake: &Arc<Wake>, topic: &str) -> Self {
+        Self { wake: Arc::clone(wake), topic: topic.into(), ..Self::default() }
     }
 
     pub(super) fn next_rebalance(&self) -> Option<Rebalance> {
@@ -169,44 +170,91 @@ impl ConsumerState {
     }
 }
 
-/// How long an error that was told is not told again.
-const TOLD_AGAIN: Duration = Duration::from_secs(10);
-/// When each error of a whole client was last told, by any of this process's clients.
-static TOLD: Mutex<BTreeMap<i32, Instant>> = Mutex::new(BTreeMap::new());
+/// Facilities of librdkafka's log that tell of a failed transaction or a fatal error, which the worker logs with what it does
+/// about it.
+const HANDLED: [&str; 3] = ["ADDOFFSETS", "FATAL", "TXNERR"];
+/// Errors of a client as a whole that librdkafka's log holds too, beside what it did and for which broker.
+const LOGGED_ANYWAY: [RDKafkaErrorCode; 8] = [
+    RDKafkaErrorCode::AllBrokersDown,
+    RDKafkaErrorCode::Authentication,
+    RDKafkaErrorCode::BrokerTransportFailure,
+    RDKafkaErrorCode::Fatal,
+    RDKafkaErrorCode::Fenced,
+    RDKafkaErrorCode::OperationTimedOut,
+    RDKafkaErrorCode::Resolve,
+    RDKafkaErrorCode::SSL,
+];
 
-/// An error of a client as a whole: it mends itself. While brokers are away each client has hundreds a second, so each
-/// kind is told once in a while.
+/// An error of a client as a whole: it mends itself. While brokers are away each client has hundreds a second.
 pub(super) fn client_error(error: &KafkaError, reason: &str) {
     let code = error.rdkafka_error_code();
-    if code == Some(RDKafkaErrorCode::PartitionEOF) {
-        // No error: a follower that polls has come to an end.
+    // The end of a partition is no error: a follower that polls has come to it.
+    if code == Some(RDKafkaErrorCode::PartitionEOF) || code.is_some_and(|code| LOGGED_ANYWAY.contains(&code)) {
+        tracing::debug!(%error, reason, "a Kafka client reports an error");
         return;
     }
-    let kind = code.map_or(0, |code| code as i32);
-    let mut told = locked(&TOLD);
-    if told.get(&kind).is_none_or(|at| at.elapsed() >= TOLD_AGAIN) {
-        told.insert(kind, Instant::now());
-        tracing::warn!(%error, reason, "a Kafka client reports an error and goes on by itself");
-    }
+    let what = format!("a Kafka client reports {error}; it goes on by itself");
+    let line = Line { severity: Severity::Warn, what: what.clone().into(), detail: reason.to_owned(), count: 1 };
+    CLIENTS.happened(what, line);
 }
 
-/// A line of librdkafka's own log, as a line of ours.
+/// A line of librdkafka's own log, as a line of ours: what many clients report at once, and again and again, is one line
+/// every ten seconds.
 pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
+    let severity = match level {
         // A [kafka.client] setting for consumers also reaches the producer, and the other way round: as intended.
-        RDKafkaLogLevel::Warning if facility == "CONFWARN" => tracing::debug!(facility, "librdkafka: {message}"),
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-            tracing::error!(facility, "librdkafka: {message}");
+        RDKafkaLogLevel::Warning if facility == "CONFWARN" => {
+            return tracing::debug!(facility, "librdkafka: {message}");
         }
-        RDKafkaLogLevel::Warning => tracing::warn!(facility, "librdkafka: {message}"),
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, "librdkafka: {message}"),
-        RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {message}"),
+        _ if HANDLED.contains(&facility) => return tracing::debug!(facility, "librdkafka: {message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            return tracing::info!(facility, "librdkafka: {message}");
+        }
+        RDKafkaLogLevel::Debug => return tracing::debug!(facility, "librdkafka: {message}"),
+        RDKafkaLogLevel::Warning => Severity::Warn,
+        // A connection that failed is made again.
+        _ if facility == "FAIL" => Severity::Warn,
+        _ => Severity::Error,
+    };
+    let cause = cause_of(facility, message);
+    let line =
+        Line { severity, what: format!("librdkafka: {cause}").into(), detail: message.to_owned(), count: 1 };
+    CLIENTS.happened(cause, line);
+}
+
+/// What two lines of librdkafka's log have in common that tell of one cause: the facility, and of a connection that
+/// failed the reason, without broker and time.
+fn cause_of(facility: &str, message: &str) -> String {
+    if facility != "FAIL" {
+        return facility.to_owned();
     }
+    let reason = message.split(" (after ").next().unwrap_or(message);
+    let reason = reason.rsplit(": ").next().unwrap_or(reason);
+    format!("{facility} {reason}")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn lines_about_one_outage_have_one_cause_whatever_client_broker_and_time_they_name() {
+        let refused = "FAIL Connection refused";
+        for message in [
+            "[thrd:127.0.0.1:9092/1]: 127.0.0.1:9092/1: Connect to ipv4#127.0.0.1:9092 failed: Connection refused \
+             (after 0ms in state CONNECT)",
+            "[thrd:GroupCoordinator]: GroupCoordinator: 127.0.0.1:9092: Connect to ipv4#127.0.0.1:9092 failed: \
+             Connection refused (after 1ms in state CONNECT, 1 identical error(s) suppressed)",
+        ] {
+            assert_eq!(cause_of("FAIL", message), refused);
+        }
+        let other = "[thrd:b:9092/bootstrap]: b:9092/bootstrap: Failed to resolve 'b:9092': Name or service not known \
+                     (after 2ms in state CONNECT)";
+        assert_eq!(cause_of("FAIL", other), "FAIL Name or service not known");
+        assert_eq!(cause_of("REQTMOUT", "[thrd:b:9092/1]: b:9092/1: Timed out 1 in-flight requests"), "REQTMOUT");
+    }
 
     #[test]
     fn what_rang_before_the_wait_is_not_missed_and_rings_once() {

@@ -11,6 +11,7 @@ use super::batch::{Fault, StatefulConsumer};
 use super::client::locked;
 use super::reader::Reader;
 use crate::processor::ports::PortError;
+use crate::telemetry::{CLIENTS, Line, Severity};
 
 /// Lets `consumer` fetch partitions from their offsets, all at once or, where it refuses that, each by itself; gives those
 /// that it refuses. Answers an assignment in any case.
@@ -62,7 +63,9 @@ pub(super) fn stopped(topic: &str, fault: Fault, reader: &Reader) -> Option<Port
             Some(PortError::Partition { partition: fault.partition, message })
         }
         _ => {
-            tracing::warn!(error = message, "a partition reports an error; it is read on");
+            let what = "a partition reports an error; it is read on";
+            let line = Line { severity: Severity::Warn, what: what.into(), detail: message, count: 1 };
+            CLIENTS.happened("partition", line);
             None
         }
     }

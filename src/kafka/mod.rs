@@ -20,6 +20,7 @@ mod rereads;
 mod settings;
 mod sink;
 mod source;
+mod watch;
 
 pub use admin::{ClusterInfo, TopicOutcome, TopicProblem, TopicReport, check_topics, cluster_info, create_topics};
 pub use batch::Batch;
@@ -32,6 +33,7 @@ pub use rdkafka::consumer::ConsumerGroupMetadata as Membership;
 pub use settings::{KafkaSettings, Topics};
 pub use sink::KafkaSink;
 pub use source::KafkaSource;
+pub use watch::ClusterWatch;
 
 use crate::processor::ports::PortError;
 

@@ -11,13 +11,15 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::Error;
-use super::batch::{Batch, BatchQueue, Fault, StatefulConsumer};
+use super::batch::{Batch, BatchQueue, Fault, StatefulConsumer, events_waiting};
 use super::client::ConsumerState;
 use super::settings::{Isolation, KafkaSettings};
 use crate::processor::ports::{RecordBatch as _, RecordMark, mark_of};
 
 /// Records of one call.
 const BATCH_RECORDS: usize = 10_000;
+/// The most events that are served at once.
+const SERVED_MAX: usize = 1_000;
 
 pub(super) struct Reader {
     queue: BatchQueue,
@@ -68,6 +70,15 @@ impl Reader {
             tracing::debug!(%error, "a reader could not let go of its partitions");
         }
         drop(self.queue.take(|_| false, |_| {}));
+    }
+
+    /// Serves log lines and errors that came while nothing was read.
+    pub(super) fn serve(&self) {
+        for _ in 0..events_waiting(&self.consumer).min(SERVED_MAX) {
+            if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
+                self.consumer.context().consumer_error(&error);
+            }
+        }
     }
 
     /// What arrives, at the latest by `deadline`; nothing when nothing does.

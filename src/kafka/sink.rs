@@ -31,6 +31,9 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// is no event to wait for.
 const LOOK: Duration = Duration::from_micros(200);
 
+/// The most lines that are served at once.
+const SERVED_MAX: i32 = 1_000;
+
 /// The context of a producer: its log lines become ours; delivery failures fail the transaction, nobody else asks.
 struct SinkContext;
 
@@ -267,6 +270,15 @@ impl Sink for KafkaSink {
         self.producer = None;
         self.producer = Some(self.initialised(&self.transactional_id)?);
         Ok(())
+    }
+
+    fn serve(&mut self) {
+        if let Some(producer) = &self.producer {
+            // One call serves one line of librdkafka's log.
+            for _ in 0..producer.in_flight_count().min(SERVED_MAX) {
+                producer.poll(Duration::ZERO);
+            }
+        }
     }
 
     fn transactional_id(&self) -> &str {

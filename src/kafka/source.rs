@@ -15,10 +15,10 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::Error;
-use super::batch::{Batch, BatchQueue, StatefulConsumer};
+use super::batch::{Batch, BatchQueue, StatefulConsumer, events_waiting};
 use super::client::ConsumerState;
 use super::fetch::{fetch, stopped, unfetch};
-use super::lookup::partition_count;
+use super::lookup::{committed_offsets, partition_count};
 use super::offsets::OffsetKeeper;
 use super::reader::Reader;
 use super::rereads::{Input, Rereads};
@@ -85,9 +85,10 @@ impl KafkaSource {
         let member = Arc::new(member);
 
         // Policies ring the same bell, so that a worker that waits for usage sees them at once.
-        let state = ConsumerState::ringing(&member.context().wake);
+        let state = ConsumerState::ringing(&member.context().wake, &settings.topics.policies);
         let policies_reader: StatefulConsumer = settings
             .consumer(&format!("{client_id}/policies"), Isolation::Committed)
+            .set("statistics.interval.ms", "1000")
             .create_with_context(state)
             .map_err(|error| Error::Settings(told(&error)))?;
         let policies_reader = Arc::new(policies_reader);
@@ -128,7 +129,7 @@ impl KafkaSource {
             for input in [Input::Usage, Input::Policies] {
                 let consumer = Arc::clone(self.consumer(input));
                 let event = consumer.poll(Duration::ZERO);
-                served |= event.is_some();
+                served |= event.is_some() || events_waiting(&consumer) > 0;
                 match event {
                     Some(Ok(strayed)) => self.lead_back(input, strayed.partition(), Some(strayed.offset())),
                     Some(Err(KafkaError::PartitionEOF(partition))) => self.lead_back(input, partition, None),
@@ -281,27 +282,7 @@ impl KafkaSource {
         if let Some(kept) = self.keeper.kept(partitions) {
             return Ok(kept);
         }
-        let topic = &self.settings.topics.usage;
-        let mut list = TopicPartitionList::new();
-        for &partition in partitions {
-            list.add_partition(topic, partition);
-        }
-        let found = consumer
-            .committed_offsets(list, wait)
-            .map_err(|error| retriable("the committed offsets cannot be read", &error))?;
-        partitions
-            .iter()
-            .map(|&partition| {
-                let element = found.find_partition(topic, partition).ok_or_else(|| {
-                    PortError::Retriable(format!("no committed offset of partition {partition} was told"))
-                })?;
-                element.error().map_err(|error| retriable("a committed offset cannot be read", &error))?;
-                Ok(match element.offset() {
-                    Offset::Offset(offset) => Some(Committed { offset, metadata: element.metadata().to_owned() }),
-                    _ => None,
-                })
-            })
-            .collect()
+        committed_offsets(consumer, &self.settings.topics.usage, partitions, wait)
     }
 }
 
@@ -447,6 +428,10 @@ impl Source for KafkaSource {
         self.member.context().range(partition)
     }
 
+    fn cached_policies_end(&self, partition: i32) -> Option<i64> {
+        self.policies_reader.context().range(partition).map(|range| range.stable)
+    }
+
     fn record_mark(&mut self, partition: i32, offset: i64) -> Result<Option<RecordMark>, PortError> {
         Ok(self.committed.mark(&self.settings.topics.usage, partition, offset, ASK)?)
     }
@@ -483,6 +468,11 @@ impl Source for KafkaSource {
 
     fn partitions(&self) -> i32 {
         self.partitions
+    }
+
+    fn serve(&mut self) {
+        self.committed.serve();
+        self.uncommitted.serve();
     }
 }
 

@@ -140,6 +140,8 @@ pub trait Source {
     fn range(&mut self, partition: i32) -> Result<LogRange, PortError>;
     /// What the client knows of those offsets without asking anybody: for lag.
     fn cached_range(&self, partition: i32) -> Option<LogRange>;
+    /// What the client knows of the end of a policies partition without asking anybody: for lag.
+    fn cached_policies_end(&self, partition: i32) -> Option<i64>;
     /// The usage record at exactly `offset`, as (Kafka timestamp, CRC-32 of key and value); `None` when the log holds
     /// none there.
     ///
@@ -167,6 +169,9 @@ pub trait Source {
     fn cluster_id(&mut self) -> Result<String, PortError>;
     /// Partitions of the usage topic.
     fn partitions(&self) -> i32;
+    /// Writes to the log what clients have reported that no call of this port concerned lately. To be called every now and
+    /// then, so that lines are logged when they are news.
+    fn serve(&mut self) {}
 }
 
 /// Where to read a partition from.
@@ -279,6 +284,8 @@ pub trait Sink {
     /// # Errors
     /// When the coordinator is out of reach.
     fn renew(&mut self) -> Result<(), PortError>;
+    /// Writes to the log what the client has reported since the last transaction. As [`Source::serve`].
+    fn serve(&mut self) {}
     /// This producer's id.
     fn transactional_id(&self) -> &str;
     /// The client id under which this worker is a member of the group.

@@ -110,7 +110,8 @@ pub struct Task {
     /// Decisions that the store does not hold yet, by key; `None` where a tombstone took one away.
     new_levels: BTreeMap<String, Option<LimitDecision>>,
     decided_at: Timestamp,
-    /// Kafka timestamps of records that wait for the commit of the decisions they caused.
+    /// Kafka timestamps of records that wait for the commit of the decisions they caused; of those that came while it was
+    /// caught up, for how long a backlog stood in the log says nothing of the time from event to decision.
     causes: Vec<Timestamp>,
     waits: Waits,
 }
@@ -437,7 +438,7 @@ impl Task {
                 let Some(&last) = last_of.get(&symbol) else { continue };
                 if self.orgs.changes(place, law) || self.orgs.has_cause(place) {
                     let record = batch.get(last);
-                    self.causes.push(record.timestamp);
+                    self.causes.extend(self.caught_up.then_some(record.timestamp));
                     let cause = cause_of(&record, &batch.headers(last), decoder);
                     self.orgs.enqueue_caused(place, cause);
                 }
@@ -471,7 +472,7 @@ impl Task {
             let place = spent_at[touched.record as usize];
             let record = batch.get(place);
             let cause = cause_of(&record, &batch.headers(place), decoder);
-            self.causes.push(record.timestamp);
+            self.causes.extend(self.caught_up.then_some(record.timestamp));
             self.orgs.caused(touched, cause);
         }
     }

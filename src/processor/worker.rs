@@ -20,6 +20,7 @@ use super::task::{Task, TaskError};
 
 mod assignment;
 mod faults;
+mod lag;
 mod publish;
 mod report;
 
@@ -75,6 +76,8 @@ pub struct Worker<S, K> {
     /// Partitions of whose policies records came that were not taken: until the source is set back, what comes next
     /// or where the log ends says nothing of them.
     terms_held: BTreeSet<i32>,
+    /// Where each owned partition stands.
+    standing: BTreeMap<i32, lag::Standing>,
     /// Set by a failed transaction: all tasks must be recovered before anything else.
     broken: bool,
     /// Transactions that failed since the last one that did not.
@@ -114,6 +117,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             slots: BTreeMap::new(),
             waiting: BTreeMap::new(),
             terms_held: BTreeSet::new(),
+            standing: BTreeMap::new(),
             broken: false,
             failures: 0,
             unencodable: false,
@@ -165,7 +169,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         match self.source.poll(wait) {
             Ok(Polled::Records(batch)) => self.take(&batch),
             Ok(Polled::Rebalance(rebalance)) => return self.rebalance(rebalance),
-            Err(PortError::Retriable(message)) => self.shared.telemetry.transaction_failed("poll", &message),
+            Err(PortError::Retriable(message)) => self.shared.telemetry.poll_failed(&message),
             Err(PortError::Partition { partition, message }) => self.refused(partition, &message),
             Err(fatal @ PortError::Fatal(_)) => return Err(fatal.into()),
         }
@@ -269,7 +273,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             task.fell_behind();
         }
         if let Err(error) = self.source.pause(partition, true) {
-            self.shared.telemetry.transaction_failed("pause", &error.to_string());
+            self.shared.telemetry.pause_failed(partition, &error.to_string());
         }
     }
 
@@ -289,7 +293,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             let start = Start { usage: task.position(), policies: task.policies_position() };
             let resumed = self.source.seek(partition, start).and_then(|()| self.source.pause(partition, false));
             if let Err(error) = resumed {
-                self.shared.telemetry.transaction_failed("resume", &error.to_string());
+                self.shared.telemetry.resume_failed(partition, &error.to_string());
                 self.waiting.insert(partition, Instant::now() + UNAVAILABLE_WAIT);
             } else {
                 self.terms_held.remove(&partition);

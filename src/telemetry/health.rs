@@ -46,6 +46,24 @@ pub enum TaskState {
     },
 }
 
+impl TaskState {
+    /// Every state's label in metrics.
+    pub(super) const LABELS: [&str; 6] = ["restoring", "replaying", "waiting", "behind", "caught_up", "halted"];
+
+    /// This state's label in metrics.
+    pub(super) const fn label(&self) -> &'static str {
+        let [restoring, replaying, waiting, behind, caught_up, halted] = Self::LABELS;
+        match self {
+            Self::Restoring => restoring,
+            Self::Replaying { .. } => replaying,
+            Self::Waiting { .. } => waiting,
+            Self::Behind { .. } => behind,
+            Self::CaughtUp => caught_up,
+            Self::Halted { .. } => halted,
+        }
+    }
+}
+
 impl fmt::Display for TaskState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -62,11 +80,25 @@ impl fmt::Display for TaskState {
     }
 }
 
+/// Kafka does not do what it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaTrouble {
+    /// When it last did.
+    pub since: Instant,
+    /// Whether it answers at all.
+    pub connected: bool,
+    /// Where it is, what it was asked, and what is wrong.
+    pub message: String,
+}
+
 #[derive(Debug, Default)]
 struct State {
     workers: usize,
     joined: BTreeSet<usize>,
     turned: BTreeMap<usize, Instant>,
+    /// What a worker's recovery waits for.
+    waits: BTreeMap<usize, String>,
+    kafka: Option<KafkaTrouble>,
     failed: Vec<String>,
     stopping: bool,
     tasks: BTreeMap<i32, TaskState>,
@@ -93,9 +125,46 @@ impl Health {
         self.with(|state| state.joined.insert(worker));
     }
 
+    /// Worker `worker` lost what it owned: it is no member before its next assignment.
+    pub fn left(&self, worker: usize) {
+        self.with(|state| state.joined.remove(&worker));
+    }
+
     /// Worker `worker` has gone through its loop once more.
     pub fn turned(&self, worker: usize) {
-        self.with(|state| state.turned.insert(worker, Instant::now()));
+        self.with(|state| {
+            state.turned.insert(worker, Instant::now());
+            state.waits.remove(&worker);
+        });
+    }
+
+    /// Worker `worker` stands still in its loop, because of `message`, until it turns again.
+    pub fn waits(&self, worker: usize, message: &str) {
+        self.with(|state| state.waits.insert(worker, message.to_owned()));
+    }
+
+    /// Kafka does what it is asked. What was wrong until now, if anything was.
+    #[must_use]
+    pub fn kafka_is_well(&self) -> Option<KafkaTrouble> {
+        self.with(|state| state.kafka.take())
+    }
+
+    /// Kafka does not do what it is asked. Whether that is news.
+    #[must_use]
+    pub fn kafka_is_not_well(&self, trouble: KafkaTrouble) -> bool {
+        self.with(|state| state.kafka.replace(trouble).is_none())
+    }
+
+    /// Whether Kafka answered when it was last asked.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.with(|state| state.kafka.as_ref().is_none_or(|trouble| trouble.connected))
+    }
+
+    /// Whether this instance is in the group: else who owns a partition is not known here.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        self.with(|state| state.kafka.is_none() && state.joined.len() >= state.workers)
     }
 
     /// A worker ended with an error; the process is not ready again.
@@ -130,8 +199,8 @@ impl Health {
         self.with(|state| state.tasks.iter().map(|(&partition, task)| (partition, task.clone())).collect())
     }
 
-    /// Ready when every worker has its first assignment and goes through its loop, and every owned partition has caught
-    /// up; no owned partition at all is fine.
+    /// Ready when Kafka answers, every worker has its assignment and goes through its loop, and every owned partition has
+    /// caught up; no owned partition at all is fine.
     ///
     /// # Errors
     /// Each reason why not, in plain words.
@@ -145,9 +214,15 @@ impl Health {
             if state.stopping {
                 reasons.push("the process is stopping".to_owned());
             }
+            if let Some(KafkaTrouble { since, message, .. }) = &state.kafka {
+                let seconds = now.saturating_duration_since(*since).as_secs();
+                reasons.push(format!("{message}; the last good answer came {seconds} s ago"));
+            }
+            reasons
+                .extend(state.waits.iter().map(|(worker, message)| format!("worker {worker} waits: {message}")));
             let waiting = state.workers.saturating_sub(state.joined.len());
             if waiting > 0 {
-                reasons.push(format!("{waiting} of {} workers wait for their first assignment", state.workers));
+                reasons.push(format!("{waiting} of {} workers wait for their assignment", state.workers));
             }
             for (worker, turned) in &state.turned {
                 let still = now.saturating_duration_since(*turned);
@@ -170,11 +245,45 @@ mod tests {
     #[test]
     fn an_instance_without_a_partition_is_ready_after_its_first_assignment() {
         let health = Health::new(2);
-        assert_eq!(health.ready(), Err(vec!["2 of 2 workers wait for their first assignment".to_owned()]));
+        assert_eq!(health.ready(), Err(vec!["2 of 2 workers wait for their assignment".to_owned()]));
         health.joined(0);
         health.joined(0);
         assert!(health.ready().is_err());
         health.joined(1);
+        assert_eq!(health.ready(), Ok(()));
+    }
+
+    #[test]
+    fn without_kafka_nobody_is_ready_and_who_owns_what_is_not_known() {
+        let health = Health::new(1);
+        health.joined(0);
+        health.set(0, TaskState::CaughtUp);
+        assert!(health.is_member());
+        let now = Instant::now();
+        let message = "Kafka at b:9092 does not answer: refused".to_owned();
+        let trouble = KafkaTrouble { since: now, connected: false, message };
+        assert!(health.kafka_is_not_well(trouble.clone()), "news");
+        assert!(!health.kafka_is_not_well(trouble.clone()), "no news");
+        let reason = "Kafka at b:9092 does not answer: refused; the last good answer came 7 s ago";
+        assert_eq!(health.ready_at(now + Duration::from_secs(7)), Err(vec![reason.to_owned()]));
+        assert!(!health.is_member() && !health.is_connected());
+        // The session ends: nothing is owned any more, which is no reason to be ready.
+        health.gone(0);
+        health.left(0);
+        assert_eq!(health.kafka_is_well(), Some(trouble));
+        assert_eq!(health.ready(), Err(vec!["1 of 1 workers wait for their assignment".to_owned()]));
+        assert!(health.is_connected() && !health.is_member());
+        health.joined(0);
+        assert_eq!((health.ready(), health.kafka_is_well()), (Ok(()), None));
+    }
+
+    #[test]
+    fn what_a_worker_waits_for_is_a_reason_until_it_turns_again() {
+        let health = Health::new(1);
+        health.joined(0);
+        health.waits(0, "the topic does not exist");
+        assert_eq!(health.ready(), Err(vec!["worker 0 waits: the topic does not exist".to_owned()]));
+        health.turned(0);
         assert_eq!(health.ready(), Ok(()));
     }
 

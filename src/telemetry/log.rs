@@ -2,8 +2,12 @@
 //! no room sets a subscriber of its own.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_subscriber::EnvFilter;
+
+/// Whether lines are JSON.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,15 +81,45 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), LogError> {
     let terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match (format, terminal) {
-        (LogFormat::Json, _) | (LogFormat::Auto, false) => lines.json().flatten_event(true).try_init(),
+        (LogFormat::Json, _) | (LogFormat::Auto, false) => {
+            IS_JSON.store(true, Ordering::Relaxed);
+            std::panic::set_hook(Box::new(|panic| fatal(&panic.to_string())));
+            lines.json().flatten_event(true).try_init()
+        }
         (LogFormat::Text, _) | (LogFormat::Auto, true) => lines.with_ansi(terminal).with_target(false).try_init(),
     };
     started.map_err(|error| LogError::Twice(error.to_string()))
 }
 
+/// The last line of a process, or of one of its threads: why it ends. It is JSON where all other lines are, and no filter keeps
+/// it back.
+pub fn fatal(message: &str) {
+    if IS_JSON.load(Ordering::Relaxed) {
+        eprintln!("{}", fatal_line(message));
+    } else {
+        eprintln!("tallyman: {message}");
+    }
+}
+
+/// A line as the subscriber makes it of an error.
+fn fatal_line(message: &str) -> serde_json::Value {
+    let timestamp = jiff::Timestamp::now().to_string();
+    serde_json::json!({"timestamp": timestamp, "level": "ERROR", "message": message, "target": "tallyman"})
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fatal_line_of_many_lines_is_one_line_of_json() {
+        let line = fatal_line("the topics are not as they must be:\n  \"usage\" is missing").to_string();
+        assert_eq!(line.lines().count(), 1);
+        let read: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(read["message"], "the topics are not as they must be:\n  \"usage\" is missing");
+        assert_eq!(read["level"], "ERROR");
+        assert!(read["timestamp"].as_str().is_some_and(|time| time.parse::<jiff::Timestamp>().is_ok()));
+    }
 
     #[test]
     fn a_filter_that_is_none_or_would_silence_the_program_is_told_with_the_right_words() {

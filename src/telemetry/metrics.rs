@@ -31,6 +31,9 @@ macro_rules! families {
                 let process = ProcessCollector::for_self();
                 registry.register(Box::new(process)).expect("each metric's name is registered once");
                 let metrics = Self { $($field: registered(&registry, $made, exported),)* registry };
+                super::worker::transaction_outcomes().for_each(|outcome| {
+                    metrics.transactions.with_label_values(&[outcome]);
+                });
                 metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
                 metrics
             }
@@ -91,12 +94,14 @@ families! {
     dead_letters: IntCounterVec = counters("tallyman_dead_letters_total", "Dead letters.", &["reason"]);
     lag_records: IntGaugeVec = gauges("tallyman_lag_records", "Records not yet folded.", &["partition"]);
     lag_seconds: GaugeVec =
-        floats("tallyman_lag_seconds", "Age of the oldest record not yet folded.", &["partition"]);
+        floats("tallyman_lag_seconds", "Age of the oldest record not yet folded, at most.", &["partition"]);
+    policies_lag: IntGaugeVec =
+        gauges("tallyman_policies_lag_records", "Records of the policies topic not yet read.", &["partition"]);
     unstable_records: IntGaugeVec =
         gauges("tallyman_unstable_records", "Records that open transactions hold back.", &["partition"]);
     event_to_decision: Histogram = histogram(
         "tallyman_event_to_decision_seconds",
-        "From a record's Kafka timestamp to the commit of what it caused.",
+        "From a record's Kafka timestamp to the commit of what it caused, once caught up.",
         SECONDS,
     );
     decisions: IntCounterVec =
@@ -128,16 +133,23 @@ families! {
         "tallyman_budgets_without_view",
         "Budgets in force that limit nothing: their dimension is not among store.builtin_views.",
     );
+    transactions: IntCounterVec =
+        counters("tallyman_transactions_total", "Kafka transactions by how they ended.", &["outcome"]);
     transaction: Histogram =
         histogram("tallyman_transaction_duration_seconds", "Kafka transactions that committed.", SECONDS);
     batch: Histogram = histogram("tallyman_batch_records", "Records in one batch.", BATCH);
     last_commit: GaugeVec =
         floats("tallyman_last_commit_timestamp_seconds", "When offsets were last committed.", &["partition"]);
+    ready: IntGauge = IntGauge::new("tallyman_ready", "1 while /readyz answers 200.");
+    kafka_connected: IntGauge = IntGauge::new("tallyman_kafka_connected", "1 while Kafka answers.");
+    partition_state: IntGaugeVec =
+        gauges("tallyman_partition_state", "1 for the state that a partition is in.", &["partition", "state"]);
     halted: IntGaugeVec =
         gauges("tallyman_partition_halted", "1 while a partition is halted.", &["partition", "reason"]);
     registry_errors: IntCounter =
         IntCounter::new("tallyman_registry_errors_total", "Failed calls of the schema registry.");
     store_bytes: IntGauge = IntGauge::new("tallyman_store_bytes", "Bytes of all stores on disk.");
+    store_free: IntGaugeVec = gauges("tallyman_store_free_bytes", "Bytes free on the disk of the stores.", &[]);
     store_stall: Counter =
         Counter::new("tallyman_store_stall_seconds_total", "Time that writes waited for a store.");
     store_flush: Histogram =

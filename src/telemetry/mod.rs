@@ -4,36 +4,37 @@
 //! Names and buckets: `metrics.rs`. What goes away with a partition: `partitions.rs`. Readiness: `health.rs`.
 //! Where log lines go: `log.rs`.
 
+mod gate;
 mod health;
 pub mod log;
 mod metrics;
 mod partitions;
+mod repeats;
 mod series;
 mod unknown;
+mod worker;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::TextEncoder;
 use prometheus::proto::{Metric, MetricFamily};
 
-pub use health::{Health, TaskState};
+pub use health::{Health, KafkaTrouble, TaskState};
 use metrics::Metrics;
 use partitions::Partitions;
+pub use repeats::{CLIENTS, Line, Repeats, Severity};
 use series::CreditSeries;
 use unknown::Named;
+pub use worker::TransactionFailure;
 
 use crate::domain::alert::AlertKind;
 use crate::domain::credits::CreditSum;
 use crate::domain::decision::{Action, DecisionReason};
 use crate::domain::reject::Reason;
-use crate::domain::time::Timestamp;
 
 /// The label value of all the rest.
 pub const OTHER: &str = "__other__";
-/// One line of each kind of dead letter, and of registry errors, in so much time.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// What became of a usage record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,15 +60,17 @@ impl RecordOutcome {
     }
 }
 
-/// How far a partition is behind its log.
+/// How far a partition is behind its logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LagReading {
     /// Stable records not yet folded.
     pub records: i64,
-    /// Seconds since the oldest of them was written, 0 when there is none.
+    /// Seconds since the oldest of them was written at most, 0 when there is none.
     pub seconds: f64,
     /// High watermark - last stable offset.
     pub unstable: i64,
+    /// Policies records not yet read.
+    pub policies: i64,
 }
 
 /// One org's use of its period, for the gauges of the largest orgs.
@@ -97,14 +100,38 @@ struct State {
     partitions: Partitions,
     unknown_fields: Named,
     credit_series: CreditSeries,
-    /// When a repeated happening was last logged, and how many since.
-    quiet: HashMap<&'static str, (Option<Instant>, u64)>,
 }
 
 struct Inner {
     metrics: Metrics,
     top_orgs: usize,
     state: Mutex<State>,
+    repeats: Repeats,
+    observed: OnceLock<Observed>,
+}
+
+/// What is looked at when somebody asks for the metrics.
+struct Observed {
+    health: Health,
+    free_bytes: Box<dyn Fn() -> Option<u64> + Send + Sync>,
+}
+
+impl Observed {
+    fn gather(&self, metrics: &Metrics) {
+        metrics.ready.set(self.health.ready().is_ok().into());
+        metrics.kafka_connected.set(self.health.is_connected().into());
+        if let Some(free) = (self.free_bytes)() {
+            metrics.store_free.with_label_values::<&str>(&[]).set(i64::try_from(free).unwrap_or(i64::MAX));
+        }
+        metrics.partition_state.reset();
+        for (partition, task) in self.health.tasks() {
+            let partition = partition.to_string();
+            for state in TaskState::LABELS {
+                let is_it = i64::from(state == task.label());
+                metrics.partition_state.with_label_values(&[partition.as_str(), state]).set(is_it);
+            }
+        }
+    }
 }
 
 /// The metrics and log lines of one process; clones share them.
@@ -127,13 +154,25 @@ impl Telemetry {
     /// With gauges for the `top_orgs` largest orgs (`metrics.top_orgs`).
     #[must_use]
     pub fn new(top_orgs: usize) -> Self {
-        Self(Arc::new(Inner { metrics: Metrics::new(|_| true), top_orgs, state: Mutex::default() }))
+        Self::with(Metrics::new(|_| true), top_orgs)
     }
 
     /// Of a process that only follows decisions and answers checks: it exports no series of a processor.
     #[must_use]
     pub fn of_gate() -> Self {
-        Self(Arc::new(Inner { metrics: Metrics::new(metrics::is_of_gate), top_orgs: 0, state: Mutex::default() }))
+        Self::with(Metrics::new(metrics::is_of_gate), 0)
+    }
+
+    fn with(metrics: Metrics, top_orgs: usize) -> Self {
+        let (repeats, observed) = (Repeats::new(), OnceLock::new());
+        Self(Arc::new(Inner { metrics, top_orgs, state: Mutex::default(), repeats, observed }))
+    }
+
+    /// From now on the metrics show this health, and what this gives as free bytes on the disk of the stores. The first
+    /// call counts.
+    pub fn observe(&self, health: Health, free_bytes: impl Fn() -> Option<u64> + Send + Sync + 'static) {
+        // A second one would be of another instance in this process; each has a Telemetry of its own.
+        let _ = self.0.observed.set(Observed { health, free_bytes: Box::new(free_bytes) });
     }
 
     fn metrics(&self) -> &Metrics {
@@ -161,21 +200,24 @@ impl Telemetry {
     fn rendered(&self, shown: impl Fn(&MetricFamily) -> bool) -> String {
         let state = self.state();
         state.partitions.gather(self.metrics(), self.0.top_orgs);
+        if let Some(observed) = self.0.observed.get() {
+            observed.gather(self.metrics());
+        }
         let mut families = self.metrics().registry.gather();
         families.retain(shown);
         TextEncoder::new().encode_to_string(&families).unwrap_or_default()
     }
 
-    /// How many happenings of `kind` to tell of now, this one among them; `None` while one was told just before.
-    fn told(&self, kind: &'static str, count: u64) -> Option<u64> {
-        let mut state = self.state();
-        let (last, waiting) = state.quiet.entry(kind).or_default();
-        *waiting += count;
-        if last.is_some_and(|last| last.elapsed() < QUIET) {
-            return None;
-        }
-        *last = Some(Instant::now());
-        Some(std::mem::take(waiting))
+    /// Logs what happened again and again and was counted meanwhile. To be called every second or so.
+    pub fn tick(&self) {
+        self.0.repeats.tick();
+        CLIENTS.tick();
+    }
+
+    /// Something that can happen again and again: at most one line of each cause in ten seconds.
+    fn repeated(&self, cause: &'static str, severity: Severity, what: &'static str, detail: &str) {
+        let line = Line { severity, what: what.into(), detail: detail.to_owned(), count: 1 };
+        self.0.repeats.happened(cause, line);
     }
 
     // What happens to records.
@@ -209,9 +251,13 @@ impl Telemetry {
     /// At most one line per reason in 10 s.
     pub fn dead_letter(&self, reason: Reason, count: u64, example: &str) {
         self.metrics().dead_letters.with_label_values(&[reason.as_str()]).inc_by(count);
-        if let Some(count) = self.told(reason.as_str(), count) {
-            tracing::warn!(reason = reason.as_str(), count, example, "records went to the dead-letter topic");
-        }
+        let line = Line {
+            severity: Severity::Warn,
+            what: format!("records went to the dead-letter topic: {}", reason.as_str()).into(),
+            detail: example.to_owned(),
+            count,
+        };
+        self.0.repeats.happened(reason.as_str(), line);
     }
 
     /// Credits were folded live, not in a replay. Pairs that are not among the largest count under `__other__`.
@@ -247,7 +293,8 @@ impl Telemetry {
         self.metrics().alerts.with_label_values(&[kind.name()]).inc();
     }
 
-    /// So many seconds went by between a record's Kafka timestamp and the commit of what it caused.
+    /// So many seconds went by between a record's Kafka timestamp and the commit of what it caused, in a partition that
+    /// had caught up.
     pub fn event_to_decision(&self, seconds: f64) {
         self.metrics().event_to_decision.observe(seconds);
     }
@@ -255,27 +302,6 @@ impl Telemetry {
     /// A block ended that usage had caused: so many credits were folded beyond the limit meanwhile.
     pub fn overshoot(&self, credits: CreditSum) {
         self.metrics().overshoot.observe(credits.approx());
-    }
-
-    /// A transaction ended, its commit known.
-    pub fn transaction(&self, took: Duration) {
-        self.metrics().transaction.observe(took.as_secs_f64());
-    }
-
-    /// A partition's offsets were committed at `at`.
-    pub fn committed(&self, partition: i32, at: Timestamp) {
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its format")]
-        let seconds = at.micros() as f64 / 1e6;
-        self.metrics().last_commit.with_label_values(&[partition.to_string().as_str()]).set(seconds);
-    }
-
-    /// A transaction did not commit: `kind` is `aborted`, `unknown` or `fenced`.
-    pub fn transaction_failed(&self, kind: &'static str, message: &str) {
-        tracing::warn!(
-            kind,
-            error = message,
-            "a transaction did not commit; what it held is published again or reloaded"
-        );
     }
 
     // What becomes of partitions.
@@ -294,8 +320,13 @@ impl Telemetry {
         drop(state);
         match moved {
             Moved::Assigned => tracing::info!(?partitions, owned, "partitions were assigned"),
-            Moved::Revoked => tracing::info!(?partitions, owned, "partitions were handed over"),
-            Moved::Lost => tracing::warn!(?partitions, owned, "partitions were lost to another member"),
+            Moved::Revoked => tracing::info!(?partitions, owned, "partitions go to another member"),
+            Moved::Lost => tracing::warn!(
+                ?partitions,
+                owned,
+                "partitions are no longer ours: the group has not heard from this member for session.timeout.ms; another \
+                 member, if there is one, has them now"
+            ),
         }
     }
 
@@ -306,13 +337,15 @@ impl Telemetry {
         tracing::info!(partition, seconds, from, to, replayed, "partition is restored and live");
     }
 
-    /// How far a partition is behind.
-    pub fn lag(&self, partition: i32, reading: LagReading) {
+    /// How far a partition is behind; without a reading its series vanish, for nobody knows.
+    pub fn lag(&self, partition: i32, reading: Option<LagReading>) {
+        let Some(reading) = reading else { return partitions::forget_lag(partition, self.metrics()) };
         let label = partition.to_string();
         let label = &[label.as_str()];
         self.metrics().lag_records.with_label_values(label).set(reading.records);
         self.metrics().lag_seconds.with_label_values(label).set(reading.seconds);
         self.metrics().unstable_records.with_label_values(label).set(reading.unstable);
+        self.metrics().policies_lag.with_label_values(label).set(reading.policies);
     }
 
     /// A partition stopped until a person acts. `message` says what happened and what to do.
@@ -366,6 +399,16 @@ impl Telemetry {
 
     // What the rooms around the worker meet.
 
+    /// Kafka does not do what it is asked.
+    pub fn kafka_is_away(&self, trouble: &KafkaTrouble) {
+        tracing::error!("{}", trouble.message);
+    }
+
+    /// Kafka does again what it is asked.
+    pub fn kafka_is_back(&self, trouble: &KafkaTrouble) {
+        tracing::info!(seconds = trouble.since.elapsed().as_secs_f64(), "Kafka does again what it is asked");
+    }
+
     /// A store batch of so many rows was written.
     pub fn flushed(&self, partition: i32, took: Duration, rows: usize) {
         self.metrics().store_flush.observe(took.as_secs_f64());
@@ -385,68 +428,11 @@ impl Telemetry {
     /// The schema registry did not answer as it should; the call is tried again. At most one line in 10 s.
     pub fn registry_error(&self, message: &str) {
         self.metrics().registry_errors.inc();
-        if let Some(count) = self.told("registry", 1) {
-            tracing::warn!(count, error = message, "records wait for the schema registry; none is lost");
-        }
+        let what = "records wait for the schema registry; none is lost";
+        self.repeated("registry", Severity::Warn, what, message);
     }
 
-    // What a gateway meets.
-
-    /// A check was answered; a reason that this version does not know counts under [`OTHER`].
-    pub fn gate_check(&self, action: Action, reason: &str) {
-        let known = DecisionReason::from_name(reason).is_some() || matches!(reason, "UNKNOWN" | "STALE");
-        let reason = if known { reason } else { OTHER };
-        self.metrics().gate_checks.with_label_values(&[action.name(), reason]).inc();
-    }
-
-    /// `gate.stale_after` is shorter than the time between two heartbeats, or hardly longer.
-    pub fn gate_impatient(&self, stale_after: Duration) {
-        let seconds = stale_after.as_secs_f64();
-        tracing::warn!(seconds, "gate.stale_after is short: a heartbeat comes every 10 s, so set 20s or more");
-    }
-
-    /// A check that cannot be answered, and why. At most one line in 10 s.
-    pub fn gate_refused(&self, detail: &str) {
-        if let Some(count) = self.told("gate_refused", 1) {
-            tracing::warn!(count, error = detail, "checks cannot be answered: the gateway gets a 5xx");
-        }
-    }
-
-    /// A check has a header that is no dimension's. At most one line in 10 s.
-    pub fn gate_stray_header(&self, name: &str) {
-        if let Some(count) = self.told("gate_stray_header", 1) {
-            tracing::warn!(count, name, "checks have a header that names no dimension: it limits nothing");
-        }
-    }
-
-    /// How old the oldest partition's heartbeat is.
-    pub fn gate_heartbeat_age(&self, seconds: f64) {
-        self.metrics().gate_heartbeat_age.with_label_values::<&str>(&[]).set(seconds);
-    }
-
-    /// So many scopes have a decision in the gate's table.
-    pub fn gate_scopes(&self, scopes: usize) {
-        self.metrics().gate_scopes.set(i64::try_from(scopes).unwrap_or(i64::MAX));
-    }
-
-    /// The decisions have been read to their end: so many scopes.
-    pub fn gate_ready(&self, scopes: usize, took: Duration) {
-        tracing::info!(scopes, seconds = took.as_secs_f64(), "the gateway has read all decisions");
-    }
-
-    /// The decisions cannot be followed now; what is known holds, and it is tried again. At most one line in 10 s.
-    pub fn gate_lost(&self, message: &str) {
-        if let Some(count) = self.told("gate_lost", 1) {
-            tracing::warn!(count, error = message, "the gateway cannot follow the decisions; it tries again");
-        }
-    }
-
-    /// A decision cannot be read. At most one line in 10 s.
-    pub fn gate_unreadable(&self, message: &str) {
-        if let Some(count) = self.told("gate_unreadable", 1) {
-            tracing::warn!(count, error = message, "the gateway met decisions that it cannot read");
-        }
-    }
+    // What HTTP meets, and the process.
 
     /// An HTTP request was answered. `route` is the matched pattern, never the path itself.
     pub fn http(&self, method: &str, route: &str, status: u16, took: Duration) {
@@ -468,9 +454,8 @@ impl Telemetry {
     /// A listener has as many connections as it may have and refused another. At most one line in 10 s.
     pub fn http_refused(&self, listener: &str) {
         self.metrics().http_refused.with_label_values(&[listener]).inc();
-        if let Some(count) = self.told("http_refused", 1) {
-            tracing::warn!(count, listener, "connections were refused with 503: too many are open");
-        }
+        let what = "connections were refused with 503: too many are open";
+        self.repeated("http_refused", Severity::Warn, what, listener);
     }
 
     /// The process is up. `what` names the command and what it joined.

@@ -19,6 +19,17 @@ pub(super) struct Partition {
     pub(super) halted: Option<&'static str>,
 }
 
+/// Removes what is shown of a partition's lag.
+pub(super) fn forget_lag(partition: i32, metrics: &Metrics) {
+    let label = partition.to_string();
+    let label = &[label.as_str()];
+    // A series that was never set has nothing to remove: that error is no error.
+    let _ = metrics.lag_records.remove_label_values(label);
+    let _ = metrics.lag_seconds.remove_label_values(label);
+    let _ = metrics.unstable_records.remove_label_values(label);
+    let _ = metrics.policies_lag.remove_label_values(label);
+}
+
 /// All owned partitions.
 #[derive(Default)]
 pub(super) struct Partitions {
@@ -37,13 +48,8 @@ impl Partitions {
         self.clear_halt(partition, metrics);
         self.assigned.remove(&partition);
         self.figures.remove(&partition);
-        let label = partition.to_string();
-        let label = &[label.as_str()];
-        // A series that was never set has nothing to remove: that error is no error.
-        let _ = metrics.lag_records.remove_label_values(label);
-        let _ = metrics.lag_seconds.remove_label_values(label);
-        let _ = metrics.unstable_records.remove_label_values(label);
-        let _ = metrics.last_commit.remove_label_values(label);
+        forget_lag(partition, metrics);
+        let _ = metrics.last_commit.remove_label_values(&[partition.to_string().as_str()]);
     }
 
     /// Takes the halt of a partition back; tells whether there was one.

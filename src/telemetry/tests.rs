@@ -1,6 +1,9 @@
 //! What a scrape shows after each happening.
 
+use std::time::Instant;
+
 use super::*;
+use crate::domain::time::Timestamp;
 
 fn line<'a>(text: &'a str, series: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
@@ -20,8 +23,11 @@ fn every_metric_has_the_name_and_labels_of_the_contract() {
     telemetry.decided(Action::Block, DecisionReason::AllowanceSpent);
     telemetry.alerted(AlertKind::Blocked);
     telemetry.rebalanced(Moved::Assigned, &[3]);
-    telemetry.lag(3, LagReading { records: 5, seconds: 0.5, unstable: 1 });
+    telemetry.lag(3, Some(LagReading { records: 5, seconds: 0.5, unstable: 1, policies: 2 }));
     telemetry.committed(3, Timestamp::from_millis(1_500));
+    telemetry.transaction_committed(Duration::from_millis(3));
+    telemetry.transaction_failed(TransactionFailure::Aborted, "a coordinator moved");
+    telemetry.transaction_failed(TransactionFailure::Aborted, "a coordinator moved");
     telemetry.halted(3, "log_shrunk", "rebuild it");
     telemetry.orgs(3, 4, 6);
     telemetry.store(3, 100, 2_000_000);
@@ -45,6 +51,12 @@ fn every_metric_has_the_name_and_labels_of_the_contract() {
         ("tallyman_lag_records{partition=\"3\"}", "5"),
         ("tallyman_lag_seconds{partition=\"3\"}", "0.5"),
         ("tallyman_unstable_records{partition=\"3\"}", "1"),
+        ("tallyman_policies_lag_records{partition=\"3\"}", "2"),
+        ("tallyman_transactions_total{outcome=\"committed\"}", "1"),
+        ("tallyman_transactions_total{outcome=\"aborted\"}", "2"),
+        ("tallyman_transactions_total{outcome=\"unknown\"}", "0"),
+        ("tallyman_transactions_total{outcome=\"fenced\"}", "0"),
+        ("tallyman_transaction_duration_seconds_count", "1"),
         ("tallyman_last_commit_timestamp_seconds{partition=\"3\"}", "1.5"),
         ("tallyman_partition_halted{partition=\"3\",reason=\"log_shrunk\"}", "1"),
         ("tallyman_orgs_without_policy", "4"),
@@ -55,7 +67,6 @@ fn every_metric_has_the_name_and_labels_of_the_contract() {
         ("tallyman_series_dropped_total", "0"),
         ("tallyman_event_to_decision_seconds_count", "0"),
         ("tallyman_overshoot_credits_count", "0"),
-        ("tallyman_transaction_duration_seconds_count", "0"),
         ("tallyman_batch_records_count", "0"),
         ("tallyman_store_flush_duration_seconds_count", "0"),
         ("tallyman_restore_duration_seconds_count", "0"),
@@ -71,11 +82,65 @@ fn every_metric_has_the_name_and_labels_of_the_contract() {
 }
 
 #[test]
+fn what_fails_beside_a_transaction_counts_as_none() {
+    let telemetry = Telemetry::default();
+    telemetry.poll_failed("x");
+    telemetry.pause_failed(1, "x");
+    telemetry.resume_failed(1, "x");
+    telemetry.seek_failed(1, "x");
+    telemetry.close_failed(1, "x");
+    telemetry.recovery_waits("x");
+    telemetry.renew_failed("x");
+    let text = telemetry.render();
+    let transactions: Vec<_> =
+        text.lines().filter(|line| line.starts_with("tallyman_transactions_total{")).collect();
+    assert_eq!(transactions.len(), 4, "{text}");
+    assert!(transactions.iter().all(|line| line.ends_with(" 0")), "{transactions:?}");
+}
+
+#[test]
+fn readiness_connection_and_state_of_each_partition_are_shown_as_they_are_now() {
+    let (telemetry, health) = (Telemetry::default(), Health::new(0));
+    telemetry.observe(health.clone(), || Some(4096));
+    health.set(0, TaskState::CaughtUp);
+    health.set(1, TaskState::Halted { reason: "store", message: "it is full".into() });
+    let text = telemetry.render();
+    for (series, value) in [
+        ("tallyman_ready", "0"),
+        ("tallyman_kafka_connected", "1"),
+        ("tallyman_store_free_bytes", "4096"),
+        ("tallyman_partition_state{partition=\"0\",state=\"caught_up\"}", "1"),
+        ("tallyman_partition_state{partition=\"0\",state=\"halted\"}", "0"),
+        ("tallyman_partition_state{partition=\"1\",state=\"halted\"}", "1"),
+    ] {
+        assert_eq!(line(&text, series), Some(value), "{series} in\n{text}");
+    }
+    health.gone(1);
+    let text = telemetry.render();
+    assert_eq!(line(&text, "tallyman_ready"), Some("1"));
+    assert!(!text.contains("tallyman_partition_state{partition=\"1\""), "{text}");
+    let trouble = KafkaTrouble { since: Instant::now(), connected: false, message: "refused".into() };
+    assert!(health.kafka_is_not_well(trouble), "news");
+    let text = telemetry.render();
+    let shown = ["tallyman_ready", "tallyman_kafka_connected"].map(|series| line(&text, series));
+    assert_eq!(shown, [Some("0"), Some("0")]);
+}
+
+#[test]
+fn a_lag_that_nobody_knows_is_not_shown_as_what_it_was() {
+    let telemetry = Telemetry::default();
+    telemetry.lag(3, Some(LagReading::default()));
+    telemetry.lag(3, None);
+    let text = telemetry.render();
+    assert!(!text.contains("partition=\"3\""), "{text}");
+}
+
+#[test]
 fn the_series_of_a_partition_vanish_when_it_goes() {
     let telemetry = Telemetry::default();
     telemetry.rebalanced(Moved::Assigned, &[1, 2]);
     for partition in [1, 2] {
-        telemetry.lag(partition, LagReading::default());
+        telemetry.lag(partition, Some(LagReading::default()));
         telemetry.committed(partition, Timestamp::from_millis(1));
         telemetry.halted(partition, "disk_full", "free some");
         telemetry.orgs(partition, 1, 1);

@@ -5,7 +5,10 @@ use tallyman::domain::murmur2::partition_of;
 use crate::support::{PATIENCE, Progress, Site, kafka, wait_for, wait_until};
 
 fn org_of(partition: i32, partitions: i32) -> String {
-    (0..).map(|n| format!("org-{n}")).find(|org| partition_of(org.as_bytes(), partitions) == partition).unwrap()
+    (0..1_000)
+        .map(|n| format!("org-{n}"))
+        .find(|org| partition_of(org.as_bytes(), partitions) == partition)
+        .unwrap()
 }
 
 fn usage(org: &str, id: &str) -> Vec<u8> {

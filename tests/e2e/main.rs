@@ -16,6 +16,7 @@ mod group;
 mod halted;
 mod operations;
 mod oracle;
+mod outage;
 mod pods;
 mod registry;
 mod rollover;

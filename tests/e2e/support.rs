@@ -187,7 +187,8 @@ impl Site {
             running.assert_runs();
             let log = fs::read_to_string(&running.log).unwrap_or_default();
             let (_, url) = log.lines().find(|line| line.contains("started: http://"))?.split_once("started: ")?;
-            Some(url.split_whitespace().next()?.to_owned())
+            // The line is text or JSON.
+            Some(url.split([' ', '"']).next()?.to_owned())
         });
         Instance { running, url }
     }

@@ -141,7 +141,7 @@ fn a_store_that_does_not_open_halts_its_task_alone() {
 
 /// A registry that answers only while it is up.
 #[derive(Default)]
-struct Registry(AtomicBool);
+pub struct Registry(pub AtomicBool);
 
 impl Registry {
     fn answer<T>(&self, answer: T) -> Result<T, RegistryError> {
@@ -163,7 +163,7 @@ impl SchemaRegistry for Registry {
 }
 
 /// Turns until `done`, for as long as a worker waits between two questions at most.
-fn turn_until(world: &World, member: &mut Member, done: impl Fn() -> bool) {
+pub fn turn_until(world: &World, member: &mut Member, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
         let left = (world.log.committed(0), decisions(world, 0), member.health.tasks());

@@ -1,7 +1,7 @@
 //! The worker loop on in-memory ports and real stores, with a crash or a fault at every call of a port.
 //!
 //! `scenario` is the log, `support` runs workers over it, `judge` says what must hold of a run. Read on: `crashes`,
-//! `batches`, `budgets`, `guard`, `ownership`, `halts`, `waits`.
+//! `batches`, `budgets`, `guard`, `ownership`, `halts`, `waits`, `metrics`.
 
 #![allow(clippy::must_use_candidate, clippy::missing_errors_doc, reason = "helpers of these tests alone")]
 
@@ -11,6 +11,7 @@ mod crashes;
 mod guard;
 mod halts;
 mod judge;
+mod metrics;
 mod ownership;
 mod scenario;
 mod support;

@@ -196,6 +196,10 @@ impl Source for TwinSource {
         Some(LogRange { low: state.low.get(&partition).copied().unwrap_or(0), stable: end, high: end })
     }
 
+    fn cached_policies_end(&self, partition: i32) -> Option<i64> {
+        Some(self.log.lock().end(POLICIES, partition))
+    }
+
     fn record_mark(&mut self, partition: i32, offset: i64) -> Result<Option<RecordMark>, PortError> {
         let state = self.log.lock();
         let batch = at(&state, partition, offset)

@@ -43,6 +43,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             }
             Rebalance::Lost(partitions) => {
                 telemetry.rebalanced(Moved::Lost, &partitions);
+                self.shared.health.left(self.number);
                 partitions.iter().for_each(|&partition| self.drop_task(partition));
                 self.source.release(&partitions);
             }
@@ -53,13 +54,19 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// The revocation barrier: what is folded is published and persisted before another member may speak. What
     /// cannot be published is not persisted either: the successor replays it.
     pub(super) fn hand_over(&mut self, partitions: &[i32]) {
+        let started = Instant::now();
+        let mut is_published = false;
         if !self.broken {
             // What is folded may still gather: its decisions go out with its position (Law 3).
             self.decide();
-            if self.publish(|_| true, false) {
+            is_published = self.publish(|_| true, false);
+            if is_published {
                 self.persist(|_| true, Task::persist);
             }
         }
+        let tasks = self.tasks().filter(|task| partitions.contains(&task.partition()));
+        let positions: Vec<_> = tasks.map(|task| (task.partition(), task.committed_position())).collect();
+        self.shared.telemetry.handed_over(&positions, is_published, started.elapsed());
         for partition in partitions {
             self.drop_task(*partition);
         }
@@ -71,13 +78,14 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         }
         self.waiting.remove(&partition);
         self.terms_held.remove(&partition);
+        self.standing.remove(&partition);
         self.shared.health.gone(partition);
     }
 
     fn close(&self, partition: i32, store: Store) {
         self.shared.shelf.remove(partition);
         if let Err(error) = store.close() {
-            self.shared.telemetry.transaction_failed("close", &error.to_string());
+            self.shared.telemetry.close_failed(partition, &error.to_string());
         }
     }
 
@@ -89,6 +97,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         self.terms_held.remove(&partition);
         let again_at = halt.passes.then(|| Instant::now() + HALTED_PAUSE);
         let before = self.slots.insert(partition, Slot::Halted { again_at, message: halt.message.clone() });
+        self.stands(partition, before.as_ref());
         // One that was started again in vain is not reported again.
         let is_known = matches!(&before, Some(Slot::Halted { message, .. }) if *message == halt.message);
         if let Some(Slot::Running(task)) = before {
@@ -192,7 +201,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 Err(PortError::Retriable(message)) if started.elapsed() < RECOVERY_PATIENCE => message,
                 Err(error) => return Err(error.into()),
             };
-            self.shared.telemetry.transaction_failed("recovery", &message);
+            self.shared.telemetry.recovery_waits(&message);
+            self.shared.health.waits(self.number, &message);
             std::thread::sleep(RECOVERY_PAUSE);
         }
     }
@@ -206,7 +216,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         match self.sink.renew() {
             Ok(()) => {}
             Err(PortError::Retriable(message)) => {
-                self.shared.telemetry.transaction_failed("renew", &message);
+                self.shared.telemetry.renew_failed(&message);
+                self.shared.health.waits(self.number, &message);
                 std::thread::sleep(RECOVERY_PAUSE);
                 return Ok(());
             }
@@ -229,7 +240,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             let sought = self.source.seek(partition, start).and_then(|()| self.source.pause(partition, false));
             if let Err(error) = sought {
                 // Still broken: all of it again in the next turn.
-                self.shared.telemetry.transaction_failed("seek", &error.to_string());
+                self.shared.telemetry.seek_failed(partition, &error.to_string());
                 return Ok(());
             }
         }

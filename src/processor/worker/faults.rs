@@ -39,7 +39,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 ),
             ),
             (Ok(_), Ok(_)) => {
-                self.shared.telemetry.transaction_failed("poll", message);
+                self.shared.telemetry.poll_failed(message);
                 return self.wait(partition);
             }
             _ => Halt::passing("log_gone", format!("partition {partition}: {message}")),
@@ -67,7 +67,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             let partition = accepted.partition;
             let started = self.source.seek(partition, start).and_then(|()| self.source.pause(partition, false));
             if let Err(error @ (PortError::Retriable(_) | PortError::Partition { .. })) = started {
-                self.shared.telemetry.transaction_failed("restart", &error.to_string());
+                self.shared.telemetry.resume_failed(partition, &error.to_string());
                 self.wait(partition);
             }
         }

@@ -7,7 +7,7 @@ use crate::processor::ports::{Sink, Source, TransactError};
 use crate::processor::settings::{DECISIONS_PER_TURN_MAX, HEARTBEAT_INTERVAL};
 use crate::processor::task::Task;
 use crate::store::StoreError;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, TransactionFailure};
 
 use super::{Slot, Worker};
 
@@ -132,18 +132,18 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             Err(error) => Err(TransactError::Aborted(error.to_string())),
         };
         if let Err(error) = sent {
-            let kind = match error {
-                TransactError::Aborted(_) => "aborted",
-                TransactError::Unknown(_) => "unknown",
-                TransactError::Fenced(_) => "fenced",
+            let how = match error {
+                TransactError::Aborted(_) => TransactionFailure::Aborted,
+                TransactError::Unknown(_) => TransactionFailure::Unknown,
+                TransactError::Fenced(_) => TransactionFailure::Fenced,
             };
-            self.shared.telemetry.transaction_failed(kind, &error.to_string());
+            self.shared.telemetry.transaction_failed(how, &error.to_string());
             self.broken = true;
             self.failures = self.failures.saturating_add(1);
             return false;
         }
         let took = started.elapsed();
-        self.shared.telemetry.transaction(took);
+        self.shared.telemetry.transaction_committed(took);
         self.transacted = Some((Instant::now(), took));
         self.failures = 0;
         if heartbeat {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::processor::ports::{Sink, Source};
-use crate::telemetry::{LagReading, TaskState};
+use crate::telemetry::TaskState;
 
 use super::{Slot, Worker};
 
@@ -34,18 +34,16 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         if tell {
             self.progress_told_at = Instant::now();
         }
-        for (&partition, slot) in &mut self.slots {
-            let Slot::Running(task) = slot else { continue };
-            let range = self.source.cached_range(partition);
-            let lag = range.map_or(0, |range| (range.stable - task.position()).max(0));
-            let behind = now.micros_since(task.log_time()).max(0);
-            #[expect(clippy::cast_precision_loss, reason = "a lag is a float by its metric's format")]
-            let seconds = if lag == 0 { 0.0 } else { behind as f64 / 1e6 };
-            if seconds > BEHIND_SECONDS_MAX {
+        self.source.serve();
+        self.sink.serve();
+        self.ask_where_logs_end();
+        for partition in self.slots.keys().copied().collect::<Vec<_>>() {
+            let lag = self.lag_of(partition, now);
+            self.shared.telemetry.lag(partition, lag);
+            let Some(Slot::Running(task)) = self.slots.get_mut(&partition) else { continue };
+            if lag.is_some_and(|lag| lag.seconds > BEHIND_SECONDS_MAX) {
                 task.fell_behind();
             }
-            let unstable = range.map_or(0, |range| (range.high - range.stable).max(0));
-            self.shared.telemetry.lag(partition, LagReading { records: lag, seconds, unstable });
             if !task.is_speaking() && tell {
                 tracing::info!(partition, "partition {}", task.restoring());
             }
@@ -56,7 +54,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             } else if task.has_caught_up() {
                 TaskState::CaughtUp
             } else {
-                TaskState::Behind { lag }
+                TaskState::Behind { lag: lag.map_or(0, |lag| lag.records) }
             };
             self.shared.health.set(partition, state);
             if orgs {
@@ -68,7 +66,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                     stats.disk_bytes + stats.write_buffer_bytes,
                     u64::try_from(stats.stall_time.as_micros()).unwrap_or(u64::MAX),
                 ),
-                Err(error) => tracing::warn!(partition, %error, "the store does not tell its size"),
+                Err(error) => self.shared.telemetry.store_size_unknown(partition, &error.to_string()),
             }
         }
         self.flush_stores();
