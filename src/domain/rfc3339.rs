@@ -95,6 +95,7 @@ fn civil(at: Timestamp) -> Option<DateTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn micros(text: &str) -> i64 {
         parse(text).unwrap_or_else(|| panic!("{text} is RFC 3339")).micros()
@@ -167,6 +168,38 @@ mod tests {
             "\u{661}026-11-18T11:06:40Z",
         ] {
             assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_instant_is_read_back_from_any_offset_and_digits(
+            micros in FIRST.micros()..=LAST.micros(),
+            minutes in -1439..=1439_i64,
+            digits in 0..12_usize,
+        ) {
+            let Some(local) = civil(Timestamp::from_micros(micros + minutes * 60 * SECOND)) else { return Ok(()) };
+            prop_assume!((0..=9999).contains(&local.year()));
+            let sign = if minutes < 0 { '-' } else { '+' };
+            let (hours, rest) = (minutes.abs() / 60, minutes.abs() % 60);
+            let fraction = format!("{:09}000", local.subsec_nanosecond());
+            let fraction = if digits == 0 { String::new() } else { format!(".{}", &fraction[..digits]) };
+            let text = format!("{}{fraction}{sign}{hours:02}:{rest:02}", local.strftime("%Y-%m-%dT%H:%M:%S"));
+            let scale = 10_i64.pow(u32::try_from(6_usize.saturating_sub(digits)).unwrap());
+            let cut = micros - (i64::from(local.subsec_nanosecond()) / 1000) % scale;
+            prop_assert_eq!(parse(&text), Some(Timestamp::from_micros(cut)), "{}", text);
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(micros in FIRST.micros()..=LAST.micros()) {
+            let at = Timestamp::from_micros(micros);
+            prop_assert_eq!(parse(&at.to_string()), Some(at));
+            prop_assert_eq!(text_at_the_ends(at).and_then(|text| parse(&text)), Some(at));
+        }
+
+        #[test]
+        fn any_text_is_an_instant_or_refused(text in "[0-9TtZz:.+ -]{0,40}|.{0,40}") {
+            let _ = Timestamp::parse(&text);
         }
     }
 }

@@ -180,19 +180,25 @@ impl Measure {
     }
 }
 
-/// The latency of the event at that percentile (nearest rank), as if the events of a histogram bucket lay evenly in it, but
-/// never one that the sum of all latencies rules out.
+/// The latency of the event at that percentile (nearest rank): the mean where all are in one bucket of the histogram; else as if
+/// the events of a bucket lay evenly in it, but never one that the sum of all latencies rules out.
 fn percentile(tally: &Tally, percent: u8) -> Option<i128> {
-    let counts: Vec<i128> =
-        (0..histogram::BUCKETS).map(|bucket| tally.sum(Field::latency_bucket(bucket)).max(0)).collect();
-    let total: i128 = counts.iter().sum();
+    let (_, _, touched) = tally.parts();
+    let counts: Vec<(usize, i128)> =
+        touched.iter().map(|(bucket, count)| (usize::from(*bucket), i128::from(*count).max(0))).collect();
+    let sum = tally.sum(Field::LATENCY_SUM_MS);
+    let total: i128 = counts.iter().map(|(_, count)| count).sum();
     let rank = (total * i128::from(percent) + 99).div_euclid(100).max(1);
     let mut before = 0;
-    for (bucket, &count) in counts.iter().enumerate() {
+    for (place, &(bucket, count)) in counts.iter().enumerate() {
         if count > 0 && before + count >= rank {
             let (least, greatest) = bounds_ms(bucket);
+            if count == total {
+                return Some(((sum + count / 2) / count).clamp(least, greatest));
+            }
             let even = least + (greatest + 1 - least) * (2 * (rank - before) - 1) / (2 * count);
-            return Some(even_or_nearest(even, &counts, bucket, (before, rank), tally.sum(Field::LATENCY_SUM_MS)));
+            let (from, to) = possible(&counts, place, (before, rank), sum);
+            return Some(if from <= to { even.clamp(from, to) } else { even });
         }
         before += count;
     }
@@ -205,20 +211,21 @@ fn bounds_ms(bucket: usize) -> (i128, i128) {
     (lower(bucket), (lower(bucket + 1) - 1).max(lower(bucket)))
 }
 
-/// `even`, moved into the range that `sum` leaves to the event of `rank`, which is in `bucket` with `before` events in lower
-/// ones: of all other events the latencies lie within their buckets, and those of the same bucket are in order.
-fn even_or_nearest(even: i128, counts: &[i128], bucket: usize, (before, rank): (i128, i128), sum: i128) -> i128 {
+/// The latencies that `sum` leaves to the event of `rank`, which is in the bucket at `place` with `before` events in lower ones:
+/// of all other events the latencies lie within their buckets, and those of the same bucket are in order.
+fn possible(counts: &[(usize, i128)], place: usize, (before, rank): (i128, i128), sum: i128) -> (i128, i128) {
     let (mut least_sum, mut greatest_sum) = (0, 0);
-    for (other, count) in counts.iter().enumerate().filter(|(other, _)| *other != bucket) {
-        let (least, greatest) = bounds_ms(other);
+    for (_, (bucket, count)) in counts.iter().enumerate().filter(|(other, _)| *other != place) {
+        let (least, greatest) = bounds_ms(*bucket);
         least_sum += least * count;
         greatest_sum += greatest * count;
     }
+    let (bucket, count) = counts[place];
     let (least, greatest) = bounds_ms(bucket);
-    let (up_to, above) = (rank - before, before + counts[bucket] - rank);
+    let (up_to, above) = (rank - before, before + count - rank);
     let from = (sum - greatest_sum - above * greatest + up_to - 1).div_euclid(up_to).max(least);
     let to = (sum - least_sum - (up_to - 1) * least).div_euclid(above + 1).min(greatest);
-    if from <= to { even.clamp(from, to) } else { even }
+    (from, to)
 }
 
 #[cfg(test)]
@@ -296,8 +303,9 @@ mod tests {
         };
         assert_eq!(percentiles(&[131_000]), [131_000; 3], "one event is its own mean");
         assert_eq!(percentiles(&[1, 600_000]), [1, 600_000, 600_000], "the slower of two is known by the sum");
-        let [_, _, p99] = percentiles(&[655_000; 100]);
-        assert!(p99 >= 655_000 - 4, "all but one are at most {p99}");
+        assert_eq!(percentiles(&[655_000; 100]), [655_000; 3], "of one bucket the mean is known");
+        let [_, _, p99] = percentiles(&[&[1; 2][..], &[655_000; 98]].concat());
+        assert!((654_990..655_360).contains(&p99), "all but one are at most {p99}");
     }
 
     proptest::proptest! {

@@ -358,6 +358,7 @@ mod tests {
             ("group_by", "user,model,product", "up to two"),
             ("bucket", "fortnight", "hour, day, week, month, period, none"),
             ("time_zone", "Berlin", "IANA"),
+            ("time_zone", "Etc/Unknown", "IANA"),
             ("filter", "user", "dimension:value"),
             ("from", "2026-11-20T10:30:00Z", "take 2026-11-20T10:00:00Z"),
             ("from", "yesterday", "neither a date"),

@@ -35,6 +35,9 @@ fn event(org: &str, id: &str, credits: &str, more: &Value) -> Vec<u8> {
 /// A bad record of each kind.
 fn bad(org: &str) -> Vec<(Reason, Option<Vec<u8>>)> {
     let now = SystemClock.now().micros();
+    // Its time is in seconds.
+    let correction =
+        json!({"type": "UsageAdjusted", "adjustment_id": "1970", "reason": "r", "occurred_at": now / 1_000_000});
     let of = |id: &str, more: Value| Some(event(org, id, "1", &more));
     vec![
         (Reason::Undecodable, Some(b"no record at all".to_vec())),
@@ -46,6 +49,7 @@ fn bad(org: &str) -> Vec<(Reason, Option<Vec<u8>>)> {
         (Reason::TooOld, of("old", json!({"occurred_at": now - 91 * 24 * HOUR}))),
         (Reason::IdConflict, of("good-1", json!({"credits": "2"}))),
         (Reason::OutOfRange, of("range", json!({"credits": "1000000000.000001"}))),
+        (Reason::OutOfRange, of("corrected", correction)),
         (Reason::UnknownType, of("type", json!({"type": "OrgPolicy"}))),
     ]
 }
@@ -69,7 +73,9 @@ fn each_bad_record_becomes_a_dead_letter_and_the_partition_goes_on() {
     }
     let misrouted = event(&org, "misrouted", "1", &json!({}));
     send(Some(&misrouted), 1, &forwarded);
-    send(Some(&event(&org, "good-2", "2.000002", &json!({}))), 0, &[]);
+    for (id, credits) in [("good-2", "2"), ("good-3", "0.000002")] {
+        send(Some(&event(&org, id, credits, &json!({"user": "ann"}))), 0, &[]);
+    }
     let policy = Sent { key: Some(org.as_bytes()), value: Some(b"{}"), partition: Some(0), ..Sent::default() };
     producer.send(&kafka.topics.policies, &policy).unwrap();
     producer.flush(Duration::from_secs(30)).unwrap();
@@ -119,7 +125,11 @@ fn each_bad_record_becomes_a_dead_letter_and_the_partition_goes_on() {
         // A transaction that fails is made again, and counted again.
         assert!(told >= count, "{reason}: {told}");
     }
-    assert!(metrics.get("tallyman_records_total{outcome=\"folded\"}") >= 2.0);
+    assert!(metrics.get("tallyman_records_total{outcome=\"folded\"}") >= 3.0);
+    assert!(metrics.get("tallyman_unknown_fields_total") >= 2.0);
+    let log = instance.running.said();
+    let named: Vec<&str> = log.lines().filter(|line| line.contains("`user` is no field of UsageEvent")).collect();
+    assert!(named.len() == 1 && named[0].contains("`user_id`") && named[0].contains("e2e"), "{named:?}");
     instance.stop();
 }
 
