@@ -22,7 +22,7 @@ use crate::domain::event::{Event, Multiplier};
 use crate::domain::murmur2::partition_of;
 use crate::domain::replay::Step;
 use crate::domain::simulate::{Simulation, with_terms};
-use crate::domain::simulate_budgets::{BudgetSimulation, SCOPES_MAX, side_by_side};
+use crate::domain::simulate_budgets::{BudgetSimulation, PERIODS_KEPT_MAX, SCOPES_MAX, side_by_side};
 use crate::domain::terms::TermsRecord;
 use crate::domain::terms_book::OrgTerms;
 use crate::domain::terms_change::TermsLog;
@@ -64,8 +64,8 @@ pub(super) fn simulate(
     let cycles = [&other, &own].map(|org| Cycles::new(Terms { org, default }, from.start(), to.start()));
     let [of_other, of_own] = &cycles;
     let mut budgets = [
-        BudgetSimulation::new(&other, of_other, from.start(), to.start()),
-        BudgetSimulation::new(&own, of_own, from.start(), to.start()),
+        BudgetSimulation::of_events(&other, of_other, from.start(), to.start()),
+        BudgetSimulation::of_events(&own, of_own, from.start(), to.start()),
     ];
     let mut is_known = log.last_offset().is_some();
     let partition = read(settings, &args.org, &mut |step, event| {
@@ -78,7 +78,10 @@ pub(super) fn simulate(
     }
     let [simulated, actual] = sides.map(|side| side.finish().iter().map(Outcome::of).collect());
     if budgets.iter().any(BudgetSimulation::is_full) {
-        anyhow::bail!("budgets would bind more than {SCOPES_MAX} values: simulate fewer budgets at once");
+        anyhow::bail!(
+            "budgets would bind more than {SCOPES_MAX} values or {PERIODS_KEPT_MAX} of their periods: simulate fewer \
+             budgets, or a shorter range, at once"
+        );
     }
     let [of_other, of_own] = budgets.map(BudgetSimulation::finish);
     let (scopes, budgets_left_out) = side_by_side(of_other, of_own);

@@ -13,7 +13,7 @@ use super::decision::{Action, Level};
 use super::period::Period;
 use super::purchase::{Asked, purchase_id};
 use super::terms::{CreditGrant, DefaultTerms, OrgPolicy, TermsRecord};
-use super::terms_book::OrgTerms;
+use super::terms_book::{History, OrgTerms};
 use super::time::{Hour, Timestamp};
 use super::walk::{Balance, Terms, Walk};
 
@@ -57,6 +57,8 @@ pub struct Replay<'a> {
     hours: BTreeMap<Hour, CreditSum>,
     walk: Walk,
     first_hour: Hour,
+    /// The first hour that the walk asked for: what comes late to an earlier one changes nothing that it tells.
+    walked_from: Hour,
     at: Timestamp,
     turn: Turn,
     since: (Timestamp, Option<Hour>),
@@ -69,11 +71,15 @@ impl<'a> Replay<'a> {
     #[must_use]
     pub fn new(org_id: &'a str, terms: Terms<'a>, at: Timestamp) -> Self {
         let hours = BTreeMap::new();
-        let (walk, first_hour) = load(terms, at, &hours);
+        let (walk, walked_from) = load(terms, at, &hours);
+        // A later record may give a grant that is over another end: then what it paid in between counts.
+        let grants = terms.org.grants.values().filter_map(History::first);
+        let of_grants = grants.map(|grant| terms.period(grant.effective_at).start).min();
+        let first_hour = of_grants.map_or(walked_from, |first| first.min(walked_from));
         let turn = Turn { at, by_usage_of: None, judged: judged(org_id, terms, &walk, None, at) };
         let (org, default) = (Cow::Borrowed(terms.org), terms.default);
         let (packs_come, since, is_behind) = (false, (at, None), false);
-        Self { org_id, org, default, packs_come, hours, walk, first_hour, at, turn, since, is_behind }
+        Self { org_id, org, default, packs_come, hours, walk, first_hour, walked_from, at, turn, since, is_behind }
     }
 
     /// The same where each pack that is asked for comes at once, and never expires.
@@ -83,7 +89,7 @@ impl<'a> Replay<'a> {
         self
     }
 
-    /// The first hour whose usage counts: that of the running period, or of the first grant that it may use.
+    /// The first hour whose usage may count: that of the running period, or of the period in which the first grant starts.
     #[must_use]
     pub const fn first_hour(&self) -> Hour {
         self.first_hour
@@ -144,10 +150,23 @@ impl<'a> Replay<'a> {
             self.is_behind = true;
             return;
         }
-        if !self.walk.add(step.hour, step.credits) {
+        if step.hour >= self.walked_from && !self.walk.add(step.hour, step.credits) {
             self.load(step.known_at);
         }
         self.judge(step.known_at, Some(step.hour), each);
+    }
+
+    /// Takes usage that was known after all that is asked for: it counts to its period, and turns nothing any more.
+    pub fn add_in_hindsight(&mut self, hour: Hour, credits: CreditSum) {
+        *self.hours.entry(hour).or_default() += credits;
+    }
+
+    /// What the usage that is known by now makes of an earlier instant. At a period's last one these are the sums of
+    /// the closed period, with what came late.
+    #[must_use]
+    pub fn in_hindsight(&self, at: Timestamp) -> Judgement {
+        let terms = Terms { org: &self.org, default: self.default };
+        judged(self.org_id, terms, &load(terms, at, &self.hours).0, None, at)
     }
 
     /// The greatest base allocation, from its own on, with which the org is blocked where this stands; `None` when no
@@ -186,7 +205,7 @@ impl<'a> Replay<'a> {
 
     fn load(&mut self, at: Timestamp) {
         let terms = Terms { org: &self.org, default: self.default };
-        self.walk = load(terms, at, &self.hours).0;
+        (self.walk, self.walked_from) = load(terms, at, &self.hours);
         self.is_behind = false;
     }
 

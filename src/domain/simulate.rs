@@ -1,6 +1,9 @@
 //! What other terms would have made of the same usage: a replay told period by period. All usage is counted as it came,
 //! under either terms, so that the same terms give the same outcome as they did; what came while usage was blocked is
-//! told apart, for under those terms it would have been refused. Next: `replay` for how it is judged.
+//! told apart, for under those terms it would have been refused. The sums of a period hold its late usage too, as those of
+//! `walk::segments` do; its blocks and thresholds follow from what was known at the time. Next: `replay` for how it is judged.
+
+use std::collections::BTreeMap;
 
 use super::credits::CreditSum;
 use super::decide::{InForce, Judgement, in_force};
@@ -10,7 +13,7 @@ use super::replay::{Replay, Step, Turn};
 use super::terms::{CreditGrant, OrgPolicy, TermsRecord};
 use super::terms_book::{OrgTerms, PolicyHistory};
 use super::time::{Hour, Timestamp};
-use super::walk::Terms;
+use super::walk::{Terms, last_instant};
 
 /// An instant of a replay, and the hour of the usage that made it matter, where usage did.
 pub type Moment = (Timestamp, Option<Hour>);
@@ -20,13 +23,14 @@ pub type Moment = (Timestamp, Option<Hour>);
 pub struct PeriodOutcome {
     /// Which; perhaps only a part of it was asked for.
     pub period: Period,
-    /// Credits used in it, from its start to its end or the end of what was asked for.
+    /// Credits used in it, from its start to its end or the end of what was asked for, whenever they became known.
     pub used: CreditSum,
     /// The allowance then; `None` without a limit.
     pub allowance: Option<CreditSum>,
     /// Usage beyond the allowance; 0 without a limit.
     pub overage: CreditSum,
-    /// Credits that came while usage was blocked: these terms would have refused them.
+    /// Credits that came while usage was blocked: these terms would have refused them. What came after its period is
+    /// not among them.
     pub while_blocked: CreditSum,
     /// From when to when usage was blocked, inside what was asked for; no end where it still was at the end.
     pub blocked: Vec<(Moment, Option<Timestamp>)>,
@@ -43,6 +47,8 @@ pub struct Simulation<'a> {
     told: Told<'a>,
     first_hour: Hour,
     to: Timestamp,
+    /// Usage of the range that was known after its end.
+    late: BTreeMap<Hour, CreditSum>,
 }
 
 impl<'a> Simulation<'a> {
@@ -62,7 +68,7 @@ impl<'a> Simulation<'a> {
     fn over(replay: Replay<'a>, terms: Terms<'a>, from: Timestamp, to: Timestamp) -> Self {
         let mut told = Told { terms, from, periods: Vec::new() };
         told.turn(replay.turn());
-        Self { first_hour: replay.first_hour(), replay, told, to }
+        Self { first_hour: replay.first_hour(), replay, told, to, late: BTreeMap::new() }
     }
 
     /// The first hour whose usage counts.
@@ -73,7 +79,11 @@ impl<'a> Simulation<'a> {
 
     /// Takes usage, which is not known before what was taken already.
     pub fn add(&mut self, step: Step) {
-        if step.known_at >= self.to || step.hour < self.first_hour {
+        if step.hour < self.first_hour || step.hour.start() >= self.to {
+            return;
+        }
+        if step.known_at >= self.to {
+            *self.late.entry(step.hour).or_default() += step.credits;
             return;
         }
         let Self { replay, told, .. } = self;
@@ -82,15 +92,20 @@ impl<'a> Simulation<'a> {
             told.used(replay, step.credits);
         }
         replay.add(step, &mut |turn| told.turn(turn));
-        told.sums(replay);
+        told.packs(replay);
     }
 
     /// Lets time go on to the end, and tells what came of it.
     #[must_use]
     pub fn finish(self) -> Vec<PeriodOutcome> {
-        let Self { mut replay, mut told, to, .. } = self;
-        replay.pass(to.plus_micros(-1), &mut |turn| told.turn(turn));
-        told.sums(&replay);
+        let Self { mut replay, mut told, to, late, .. } = self;
+        let last = to.plus_micros(-1);
+        replay.pass(last, &mut |turn| told.turn(turn));
+        told.packs(&replay);
+        late.into_iter().for_each(|(hour, credits)| replay.add_in_hindsight(hour, credits));
+        for period in &mut told.periods {
+            set_sums(period, &replay.in_hindsight(last.min(last_instant(period.period))));
+        }
         told.periods
     }
 }
@@ -115,7 +130,7 @@ impl Told<'_> {
             self.periods.push(PeriodOutcome {
                 period: self.terms.period(level.period_start),
                 used: CreditSum::ZERO,
-                allowance: level.allowance,
+                allowance: None,
                 overage: CreditSum::ZERO,
                 while_blocked: CreditSum::ZERO,
                 blocked: Vec::new(),
@@ -128,7 +143,7 @@ impl Told<'_> {
             InForce::Nothing | InForce::Block => &[],
         };
         let Some(period) = self.periods.last_mut() else { return };
-        set_sums(period, &turn.judged);
+        period.packs = level.purchases_requested;
         // What was over before the range is no part of it.
         if turn.at < self.from {
             period.blocked.clear();
@@ -154,9 +169,9 @@ impl Told<'_> {
         }
     }
 
-    fn sums(&mut self, replay: &Replay<'_>) {
+    fn packs(&mut self, replay: &Replay<'_>) {
         if let Some(period) = self.periods.last_mut() {
-            set_sums(period, &replay.turn().judged);
+            period.packs = replay.turn().judged.level.purchases_requested;
         }
     }
 }
@@ -164,7 +179,6 @@ impl Told<'_> {
 fn set_sums(period: &mut PeriodOutcome, judged: &Judgement) {
     period.used = judged.figures.used;
     period.allowance = judged.level.allowance;
-    period.packs = judged.level.purchases_requested;
     let overage = judged.level.allowance.map(|allowance| judged.figures.used - allowance);
     period.overage = overage.unwrap_or_default().max(CreditSum::ZERO);
 }

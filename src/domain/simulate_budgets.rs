@@ -10,34 +10,40 @@ use super::budget_replay::{Bound, Cycles, ScopeReplay};
 use super::credits::CreditSum;
 use super::decision::Action;
 use super::dimension::Dimension;
+use super::percent::level_reached;
 use super::period::Period;
 use super::replay::Step;
 use super::scope::BudgetScope;
 use super::simulate::Moment;
 use super::terms::Budget;
 use super::terms_book::{History, OrgTerms};
-use super::time::Timestamp;
+use super::time::{Hour, Timestamp};
 
 /// The most scopes that a simulation tells: the most severe.
 pub const SCOPES_TOLD_MAX: usize = 100;
 /// The most scopes that a simulation follows, but for values that budgets name: some 200 MB.
 pub const SCOPES_MAX: usize = 200_000;
+/// The most periods of scopes whose sums are kept where usage may come late: some 300 MB.
+pub const PERIODS_KEPT_MAX: usize = 4_000_000;
 
 /// A budget's period, and what of its limit was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filled {
     /// Which; perhaps only a part of it was asked for.
     pub period: Period,
-    /// Credits used in it, from its start to its end or the end of what was asked for.
+    /// Credits used in it, from its start to its end or the end of what was asked for, whenever they became known.
     pub used: CreditSum,
     /// The limit, as of then.
     pub limit: CreditSum,
 }
 
 impl Filled {
-    /// Whether more of its limit was used than of the other's.
+    /// Whether more of its limit was used than of the other's; of equal ones the earlier is.
     fn is_fuller_than(&self, other: &Self) -> bool {
-        self.used.0.saturating_mul(other.limit.0) > other.used.0.saturating_mul(self.limit.0)
+        // Of no credits at all the least part is all.
+        let part = |one: &Self, of: &Self| one.used.0.saturating_mul(of.limit.0.max(1));
+        let place = |one: &Self| Reverse((one.period.start, one.period.end));
+        (part(self, other), place(self)) > (part(other, self), place(other))
     }
 }
 
@@ -59,7 +65,9 @@ pub struct ScopeOutcome {
     pub budget_name: String,
     /// Of the budget's periods, the one in which most of the limit was used; the earliest of those.
     pub fullest: Filled,
-    /// Thresholds reached, lowest first.
+    /// The highest threshold of that period that its sum reached, in percent, with what came late; 0 if none.
+    pub level: i32,
+    /// Thresholds reached as usage came, lowest first.
     pub thresholds: Vec<Reached>,
     /// From when to when usage was first blocked, inside what was asked for; no end where it still was at the end.
     pub first_block: Option<(Moment, Option<Timestamp>)>,
@@ -73,11 +81,11 @@ pub struct ScopeOutcome {
 
 impl ScopeOutcome {
     fn is_told(&self) -> bool {
-        self.blocks > 0 || !self.thresholds.is_empty()
+        self.blocks > 0 || self.level > 0 || !self.thresholds.is_empty()
     }
 
-    fn severity(&self) -> (bool, i64, Option<i32>, CreditSum) {
-        let percent = self.thresholds.last().map(|reached| reached.percent);
+    fn severity(&self) -> (bool, i64, i32, CreditSum) {
+        let percent = self.thresholds.last().map_or(0, |reached| reached.percent).max(self.level);
         (self.blocks > 0, self.blocked_micros, percent, self.while_blocked)
     }
 }
@@ -133,18 +141,35 @@ pub struct BudgetSimulation<'a> {
     of_org: Vec<usize>,
     places: [Places; Dimension::COUNT],
     scopes: Vec<Scope<'a>>,
+    /// Periods whose sums are kept, for usage may come late; `None` where none can.
+    kept: Option<usize>,
     is_full: bool,
 }
 
 impl<'a> BudgetSimulation<'a> {
-    /// Begins at the start of the periods that hold `from`, which must be those of `cycles`.
+    /// Begins at the start of the periods that hold `from`, which must be those of `cycles`. For hours in their order.
     #[must_use]
     pub fn new(org: &'a OrgTerms, cycles: &'a Cycles<'a>, from: Timestamp, to: Timestamp) -> Self {
+        Self::over(org, cycles, (from, to), None)
+    }
+
+    /// The same for events in the order in which they became known: what comes late counts to its period.
+    #[must_use]
+    pub fn of_events(org: &'a OrgTerms, cycles: &'a Cycles<'a>, from: Timestamp, to: Timestamp) -> Self {
+        Self::over(org, cycles, (from, to), Some(0))
+    }
+
+    fn over(
+        org: &'a OrgTerms,
+        cycles: &'a Cycles<'a>,
+        range: (Timestamp, Timestamp),
+        kept: Option<usize>,
+    ) -> Self {
         let budgets: Vec<_> = org.budgets.iter().map(|(id, history)| (id.as_str(), history)).collect();
         let (each, exact) = ([const { Vec::new() }; Dimension::COUNT], std::array::from_fn(|_| HashMap::new()));
         let places = std::array::from_fn(|_| HashMap::new());
-        let (range, of_org, scopes) = ((from, to), Vec::new(), Vec::new());
-        let mut all = Self { cycles, range, budgets, each, exact, of_org, places, scopes, is_full: false };
+        let (of_org, scopes) = (Vec::new(), Vec::new());
+        let mut all = Self { cycles, range, budgets, each, exact, of_org, places, scopes, kept, is_full: false };
         for place in 0..all.budgets.len() {
             all.index(place);
         }
@@ -189,7 +214,7 @@ impl<'a> BudgetSimulation<'a> {
         let (id, history) = self.budgets[budget];
         let replay = ScopeReplay::new(self.cycles, history, others, (dimension, value));
         let scope = BudgetScope { dimension, value: value.map(str::to_owned), budget_id: id.to_owned() };
-        let mut told = Told::new(self.range.0);
+        let mut told = Told::new(self.range, self.kept.is_some());
         told.hear(replay.since(), replay.bound());
         Scope { budget, what: scope, replay, told }
     }
@@ -217,7 +242,7 @@ impl<'a> BudgetSimulation<'a> {
         org.into_iter().chain(Dimension::ALL.into_iter().filter(bound).map(Some))
     }
 
-    /// Whether usage of more values came than are followed: what is told is not all.
+    /// Whether usage of more values or periods came than are followed: what is told is not all.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.is_full
@@ -226,12 +251,12 @@ impl<'a> BudgetSimulation<'a> {
     /// Takes usage of one value, or of the whole org where there is no dimension; of each value it comes in the order in
     /// which it was known.
     pub fn add(&mut self, of: Option<(Dimension, &str)>, step: Step) {
-        if step.known_at >= self.range.1 || step.hour < self.cycles.first_hour() {
+        if self.is_full || step.hour < self.cycles.first_hour() || step.hour.start() >= self.range.1 {
             return;
         }
         let Some((dimension, value)) = of else {
-            self.of_org.iter().for_each(|place| self.scopes[*place].add(step));
-            return;
+            let kept: usize = self.of_org.iter().map(|place| self.scopes[*place].add(step)).sum();
+            return self.keep(kept);
         };
         if self.each[dimension.index()].is_empty() && self.exact[dimension.index()].is_empty() {
             return;
@@ -244,8 +269,16 @@ impl<'a> BudgetSimulation<'a> {
             }
             self.meet(dimension, value);
         }
-        for place in &self.places[dimension.index()][value] {
-            self.scopes[*place].add(step);
+        let places = &self.places[dimension.index()][value];
+        let kept = places.iter().map(|place| self.scopes[*place].add(step)).sum();
+        self.keep(kept);
+    }
+
+    fn keep(&mut self, periods: usize) {
+        if let Some(kept) = &mut self.kept {
+            *kept += periods;
+            // Law 6.
+            self.is_full |= *kept > PERIODS_KEPT_MAX;
         }
     }
 
@@ -271,8 +304,19 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    fn add(&mut self, step: Step) {
+    /// Takes usage, and gives how many periods more are kept.
+    fn add(&mut self, step: Step) -> usize {
         let Self { replay, told, .. } = self;
+        let kept = told.kept.as_mut().map_or(0, |sums| {
+            let before = sums.len();
+            for (budget, period) in replay.counts_to(step.hour, told.to) {
+                sums.entry((period.start, period.end)).or_insert((budget, CreditSum::ZERO)).1 += step.credits;
+            }
+            sums.len() - before
+        });
+        if step.known_at >= told.to {
+            return kept;
+        }
         replay.pass(step.known_at, &mut |moment, bound| told.hear(moment, bound));
         let counts = |bound: &&Bound<'_>| bound.period.contains(step.hour.start()) && step.known_at >= told.from;
         let blocked = |bound: &Bound<'_>| bound.judged.level.action == Action::Block;
@@ -283,6 +327,7 @@ impl Scope<'_> {
         if let (Some(bound), Some((_, now))) = (replay.bound(), &mut told.now) {
             now.used = bound.judged.figures.used;
         }
+        kept
     }
 }
 
@@ -290,6 +335,9 @@ impl Scope<'_> {
 #[derive(Clone, Debug)]
 struct Told<'a> {
     from: Timestamp,
+    to: Timestamp,
+    /// The sum of each of its periods, with the record that bound it last, where usage may come late; `None` where none can.
+    kept: Option<BTreeMap<(Hour, Hour), (&'a Budget, CreditSum)>>,
     /// The budget's last period that bound it.
     now: Option<(&'a Budget, Filled)>,
     fullest: Option<(&'a Budget, Filled)>,
@@ -305,9 +353,11 @@ struct Told<'a> {
 }
 
 impl<'a> Told<'a> {
-    fn new(from: Timestamp) -> Self {
+    fn new((from, to): (Timestamp, Timestamp), keeps_sums: bool) -> Self {
         Self {
             from,
+            to,
+            kept: keeps_sums.then(BTreeMap::new),
             now: None,
             fullest: None,
             counted: Vec::new(),
@@ -358,8 +408,17 @@ impl<'a> Told<'a> {
 
     fn turn(&mut self) {
         self.counted.clear();
-        let over = self.now.take().filter(|(_, over)| over.period.ends_at() > self.from);
-        if let Some(over) = over
+        if let Some((budget, mut over)) = self.now.take() {
+            if self.kept.is_some() {
+                // Its sum is weighed at the end, when all that came late is in it.
+                over.used = CreditSum::ZERO;
+            }
+            self.weigh((budget, over));
+        }
+    }
+
+    fn weigh(&mut self, over: (&'a Budget, Filled)) {
+        if over.1.period.ends_at() > self.from
             && self.fullest.is_none_or(|(_, fullest)| over.1.is_fuller_than(&fullest))
         {
             self.fullest = Some(over);
@@ -383,11 +442,16 @@ impl<'a> Told<'a> {
             self.end_block(since, to, None);
         }
         self.turn();
+        for ((start, end), (budget, used)) in self.kept.take().into_iter().flatten() {
+            let limit = CreditSum::from(budget.limit);
+            self.weigh((budget, Filled { period: Period { start, end }, used, limit }));
+        }
         let (budget, fullest) = self.fullest?;
         self.thresholds.sort_unstable_by_key(|reached| reached.percent);
         Some(ScopeOutcome {
             budget_name: budget.name.clone(),
             fullest,
+            level: level_reached(&budget.thresholds, fullest.used, fullest.limit),
             thresholds: self.thresholds,
             first_block: self.first_block,
             blocks: self.blocks,

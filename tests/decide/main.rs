@@ -7,6 +7,7 @@ mod explain;
 mod grants;
 mod guard;
 mod judge;
+mod late;
 mod model;
 mod period;
 mod purchase;
