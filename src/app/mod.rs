@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::codec::{Decoder, Encoder, SchemaRegistry};
 use crate::config::{self, ConfigError, Settings};
 use crate::domain::terms::DefaultTerms;
+use crate::domain::zones;
 use crate::gateway::{Gateway, GatewayError, Source};
 use crate::http::{self, ApiState, Gate, HttpError, Listeners};
 use crate::kafka::{self, ClusterWatch, KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper};
@@ -195,7 +196,7 @@ impl App {
         let watch = ClusterWatch::start(&kafka, shared.health.clone(), shared.telemetry.clone())?;
         let crew = Crew {
             settings: worker_settings(settings, &wiring, default_terms.clone(), partitions),
-            opener: Opener::new(settings),
+            opener: Opener::new(settings, shared.telemetry.clone()),
             kafka,
             offsets: wiring.offsets,
             registry: registry_client(&settings.registry)?,
@@ -408,16 +409,21 @@ struct Opener {
     dir: PathBuf,
     fold: FoldSettings,
     memory: StoreMemory,
+    telemetry: Telemetry,
 }
 
 impl Opener {
-    fn new(settings: &Settings) -> Self {
+    fn new(settings: &Settings, telemetry: Telemetry) -> Self {
         let memory = StoreMemory::new(usize::try_from(settings.memory_limit_bytes / 2).unwrap_or(usize::MAX));
-        Self { dir: settings.store.dir.clone(), fold: fold_settings(settings), memory }
+        Self { dir: settings.store.dir.clone(), fold: fold_settings(settings), memory, telemetry }
     }
 
     fn open(&self, partition: i32) -> Result<Store, StoreError> {
-        Store::create_or_open(&self.dir, partition, &self.fold, &self.memory)
+        let store = Store::create_or_open(&self.dir, partition, &self.fold, &self.memory)?;
+        if let Some(before) = store.note_zones(zones::version())? {
+            self.telemetry.zones_changed(partition, before.as_deref(), zones::version());
+        }
+        Ok(store)
     }
 }
 

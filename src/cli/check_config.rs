@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::table::{Output, Table};
 use crate::config::{ConfigError, Settings};
+use crate::domain::zones;
 
 /// Arguments of `tallyman check-config`.
 #[derive(Clone, Debug, clap::Args)]
@@ -14,14 +15,22 @@ pub(super) struct CheckConfigArgs {
 }
 
 pub(super) fn run(settings: &Settings, args: &CheckConfigArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    // What a setting stands for, where that is not the setting's to tell.
+    let version = |key: &str| (key == "time.zones").then(zones::version);
     let effective = || settings.effective.iter().map(|set| (&set.key, &set.value, set.origin.to_string()));
     if args.output == Output::Json {
-        let all = effective()
-            .map(|(key, value, origin)| (key.clone(), serde_json::json!({ "value": value, "origin": origin })));
+        let all = effective().map(|(key, value, origin)| {
+            let mut setting = serde_json::json!({ "value": value, "origin": origin });
+            if let Some(version) = version(key) {
+                setting["version"] = version.into();
+            }
+            (key.clone(), setting)
+        });
         writeln!(out, "{:#}", serde_json::Value::Object(all.collect()))?;
     } else {
         let mut table = Table::new(["setting", "value", "from"]);
         for (key, value, origin) in effective() {
+            let value = version(key).map_or_else(|| value.clone(), |version| format!("{value} ({version})"));
             table.push([key.as_str(), value.as_str(), origin.as_str()]);
         }
         if args.output == Output::Csv { table.write_csv(out)? } else { table.write(out)? }

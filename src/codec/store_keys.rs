@@ -21,6 +21,8 @@ const RATE: u8 = 7;
 pub const SETTINGS: [u8; 2] = [META, 1];
 /// Key of the task's position and what belongs to it.
 pub const TASK: [u8; 2] = [META, 2];
+/// Key of the version of the time-zone database that periods were last made with. No row follows from it.
+pub const ZONES: [u8; 2] = [META, 3];
 
 fn put_org(out: &mut Vec<u8>, org: &str) {
     out.extend_from_slice(org.as_bytes());

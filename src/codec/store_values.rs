@@ -292,6 +292,24 @@ pub fn read_settings(bytes: &[u8]) -> Result<FoldSettings, StoredError> {
     reader.end(settings)
 }
 
+/// The version of a time-zone database as bytes.
+#[must_use]
+pub fn zones(version: &str) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put_text(&mut out, version);
+    out
+}
+
+/// Reads the version of a time-zone database.
+///
+/// # Errors
+/// When the bytes are none.
+pub fn read_zones(bytes: &[u8]) -> Result<String, StoredError> {
+    let mut reader = Reader::versioned("time-zone version", bytes, VERSION)?;
+    let version = reader.text()?.to_owned();
+    reader.end(version)
+}
+
 /// A task's place as bytes.
 #[must_use]
 pub fn task(meta: &TaskMeta) -> Vec<u8> {

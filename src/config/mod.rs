@@ -9,6 +9,7 @@ mod limits;
 mod read;
 mod reader;
 mod units;
+mod zones;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::units::{Parsed, duration, number, one_of, size, switch, text};
-use super::{ConfigError, Gate, Http, Log, Origin, Registry, Settings, Store, TimeBounds, is_secret, limits};
+use super::{
+    ConfigError, Gate, Http, Log, Origin, Registry, Settings, Store, TimeBounds, is_secret, limits, zones,
+};
 use crate::codec::OutputEncoding;
 use crate::domain::decision::Action;
 use crate::domain::dimension::Dimension;
 use crate::domain::time::BucketSize;
 use crate::domain::view::{self, View};
+use crate::domain::zones as domain_zones;
 use crate::gateway::table::{Rules, WhenStale};
 use crate::kafka::{KafkaSettings, Topics};
 use crate::telemetry::log::{self, LogFormat};
@@ -28,6 +31,8 @@ const MEMORY_BYTES_MIN: u64 = 64 << 20;
 /// Reads all settings.
 pub(super) fn settings(mut reader: Reader) -> Result<Settings, ConfigError> {
     let r = &mut reader;
+    // First of all: `limits.default` names a zone.
+    time_zones(r);
     let settings = Settings {
         kafka: kafka(r),
         accept_topic_settings: r.get("kafka.accept_topic_settings", "false", switch),
@@ -63,6 +68,20 @@ pub(super) fn settings(mut reader: Reader) -> Result<Settings, ConfigError> {
         return Err(ConfigError::Invalid(reader.problems));
     }
     Ok(Settings { effective: reader.effective, ..settings })
+}
+
+/// The time-zone database of this process.
+fn time_zones(r: &mut Reader) {
+    let from_system = r.get("time.zones", "bundled", one_of(&[("bundled", false), ("system", true)]));
+    if !from_system {
+        return;
+    }
+    let preferred = zones::read().and_then(|zones| {
+        domain_zones::prefer(zones).map_err(|error| format!("cannot be used: {error}; start the process anew"))
+    });
+    if let Err(what) = preferred {
+        r.problem_with("time.zones", &what);
+    }
 }
 
 /// A latency: what takes longer than a few seconds is no matter of overshoot.
@@ -129,6 +148,7 @@ fn topics(r: &mut Reader) -> Topics {
 
 fn store(r: &mut Reader) -> Store {
     let dir = PathBuf::from(r.get("store.dir", "./data", text));
+    let problems_before = r.problems.len();
     let built_in = view::built_in();
     let mut views = match r.list("store.builtin_views") {
         None => built_in,
@@ -149,6 +169,10 @@ fn store(r: &mut Reader) -> Store {
             break;
         }
         views.extend(declared(r, &key));
+    }
+    // What a view with a fault was meant to be is not known: only whole lists can be judged.
+    if r.problems.len() > problems_before {
+        return Store { dir, views };
     }
     if let Err(error) = view::check(&views) {
         r.problems.push(error.to_string());

@@ -122,6 +122,15 @@ fn each_wrong_value_is_told_with_its_place_and_what_it_must_be() {
             "nearest known key is `views[0].buckets`",
         ),
         ("[[views]]\nname = 'user'\ndimensions = ['user']", "view `user` by hour is declared twice"),
+        (
+            "[store]\nbuiltin_views = ['user']\n[[views]]\nname = 'org'\ndimensions = ['users']",
+            "t.toml:5: `views[0].dimensions` must list dimensions out of",
+        ),
+        (
+            "[store]\nbuiltin_views = ['organisation', 'user']",
+            "`store.builtin_views` names `organisation`; built in are org, user",
+        ),
+        ("[time]\nzones = 'local'", "`time.zones` is `local`: it must be one of bundled, system"),
         ("[limits]\nguard = '6m'", "`limits.guard` is `6m`: it must be a duration of at most 5m"),
         ("[limits]\ndefault = 'maybe'", "it must be allow, block, or a table"),
         ("[limits.default]\nplan = 'free'", "`limits.default.base_allocation` is missing (it may be only if"),

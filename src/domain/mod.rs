@@ -42,3 +42,4 @@ pub mod terms_change;
 pub mod time;
 pub mod view;
 pub mod walk;
+pub mod zones;

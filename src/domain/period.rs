@@ -2,24 +2,20 @@
 //! (CONTRACT.md, Meaning: Period).
 //!
 //! Periods tile all time: each hour belongs to exactly one, whatever the policies. This file only looks at policies
-//! and the compiled-in time-zone database; it must never read a clock or the machine's own zones. `decide` and
+//! and the time-zone database (`zones`); it must never read a clock or the machine's own zone. `decide` and
 //! `summary` are what periods are for.
-
-use std::sync::LazyLock;
 
 use jiff::ToSpan as _;
 use jiff::civil::{Date, Time};
-use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
+use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use super::terms::{BudgetPeriod, DefaultTerms, OrgPolicy};
 use super::terms_book::PolicyHistory;
 use super::time::{Hour, Timestamp};
+use super::zones;
 
 /// Months whose anchors are computed: years -9000 to 9000. One endless period lies before and one after them.
 const MONTHS: std::ops::RangeInclusive<i32> = -9000 * 12..=9000 * 12;
-
-/// The compiled-in database and nothing else, so that every machine tells the same periods.
-static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
 /// A half-open range of whole UTC hours over which usage counts against one allowance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,11 +46,11 @@ impl Period {
     }
 }
 
-/// The IANA time zone of that name, links included; `None` when the compiled-in database does not have it. `Etc/Unknown`
-/// is no zone of IANA's: jiff knows it as CLDR's word for none, and browsers send it.
+/// The IANA time zone of that name, links included; `None` when the database in use does not have it. `Etc/Unknown` is no
+/// zone of IANA's: jiff knows it as CLDR's word for none, and browsers send it.
 #[must_use]
 pub fn time_zone(name: &str) -> Option<TimeZone> {
-    ZONES.get(name).ok().filter(|zone| !zone.is_unknown())
+    zones::zone(name).filter(|zone| !zone.is_unknown())
 }
 
 /// The zone of that name, UTC for a name that nobody knows: the codec refuses such a policy, so that only a zone that

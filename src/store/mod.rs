@@ -17,6 +17,7 @@ mod shelf;
 mod tables;
 mod task_store;
 mod writer;
+mod zones;
 
 pub use crate::codec::store_values::{FoldSettings, LastRecord, TaskMeta};
 pub use batch::StoreBatch;

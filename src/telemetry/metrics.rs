@@ -8,6 +8,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, Result,
 };
 
+use crate::domain::zones;
+
 const SECONDS: &[f64] =
     &[0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 const LONG_SECONDS: &[f64] = &[0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
@@ -35,6 +37,7 @@ macro_rules! families {
                     metrics.transactions.with_label_values(&[outcome]);
                 });
                 metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+                metrics.time_zones.with_label_values(&[zones::source(), zones::version()]).set(1);
                 metrics
             }
         }
@@ -179,4 +182,9 @@ families! {
         &["method", "route", "status"],
     );
     build_info: IntGaugeVec = gauges("tallyman_build_info", "Always 1; the running version.", &["version"]);
+    time_zones: IntGaugeVec = gauges(
+        "tallyman_time_zone_database_info",
+        "Always 1; the time-zone database in use.",
+        &["source", "version"],
+    );
 }

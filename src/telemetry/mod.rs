@@ -348,6 +348,19 @@ impl Telemetry {
         self.metrics().policies_lag.with_label_values(label).set(reading.policies);
     }
 
+    /// A partition's periods were last made with another time-zone database: `None` where nothing tells which.
+    pub fn zones_changed(&self, partition: i32, before: Option<&str>, now: &str) {
+        let before = before.unwrap_or("not recorded");
+        tracing::warn!(
+            partition,
+            before,
+            now,
+            "the time-zone database is another one: where a zone's rules differ between the two, days and periods of its \
+             organisations begin and end at other hours, closed periods too, and `query periods` may give other sums for \
+             them. Sums by UTC hour stay. To keep the periods as they were, run with the database of before"
+        );
+    }
+
     /// A partition stopped until a person acts. `message` says what happened and what to do.
     pub fn halted(&self, partition: i32, reason: &'static str, message: &str) {
         let mut state = self.state();

@@ -210,3 +210,26 @@ fn the_shelf_gives_the_open_stores_and_no_others() {
     }
     assert_eq!(partitions(), [0; 0]);
 }
+
+#[test]
+fn another_time_zone_database_than_a_store_was_used_with_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path()).unwrap();
+    assert_eq!(store.note_zones("2026e").unwrap(), None, "a new store was used with none");
+    let batch = store.batch();
+    store.commit(batch, &meta(5)).unwrap();
+    store.close().unwrap();
+    for (version, told) in [("2026e", None), ("2026f", Some(Some("2026e".to_owned()))), ("2026f", None)] {
+        let store = open(dir.path()).unwrap();
+        assert_eq!(store.note_zones(version).unwrap(), told, "{version}");
+        assert_eq!(store.meta().unwrap().position, 5);
+        store.close().unwrap();
+    }
+    // A store of a release that recorded none.
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path()).unwrap();
+    let batch = store.batch();
+    store.commit(batch, &meta(5)).unwrap();
+    assert_eq!(store.note_zones("2026f").unwrap(), Some(None));
+    assert_eq!(store.note_zones("2026f").unwrap(), None);
+}

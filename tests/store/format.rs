@@ -177,6 +177,7 @@ fn kept_bytes_of_keys_mean_what_they_meant() {
     golden("rate-key-7", &store_keys::rate("acme"));
     golden("level-key-5", &store_keys::level(&budget_scope().key()));
     golden("meta-keys-6", &[store_keys::SETTINGS, store_keys::TASK].concat());
+    golden("zones-key-6", &store_keys::ZONES);
 }
 
 #[test]
@@ -184,6 +185,9 @@ fn kept_bytes_of_values_mean_what_they_meant() {
     let kept = golden("row-v2", &bytes(|out| store_values::put_tally(out, &wide_tally())));
     assert_eq!(store_values::read_tally(&kept).unwrap(), wide_tally());
     assert_eq!(store_values::read_tally(&kept_of("row-v1")).unwrap(), wide_tally(), "buckets as a mask");
+
+    let kept = golden("zones-v1", &store_values::zones("2026f"));
+    assert_eq!(store_values::read_zones(&kept).unwrap(), "2026f");
 
     let kept = golden("content-v1", &bytes(|out| store_values::put_content(out, &content())));
     assert_eq!(store_values::read_content(&kept).unwrap(), content());
