@@ -66,7 +66,7 @@ fn an_error_names_document_line_and_field() {
     let cases = [
         (
             format!("{good}---\n{good}colour: red\n"),
-            "document 2, line 12: `colour` is no field of Label; did you mean `value`?",
+            "document 2, line 12: `colour` is no field of Label; it has org_id, dimension, value, display_name",
         ),
         (
             good.replace("dimension: user", "dimension: users"),
@@ -82,7 +82,10 @@ fn an_error_names_document_line_and_field() {
             "document 1, line 1: `type` is missing; it is one of OrgPolicy, Budget, CreditGrant, Label, PurchaseDeclined",
         ),
         (good.replace("value: u1\n", ""), "document 1, line 1: `value` is missing"),
-        (good.replace("value: u1", "value: 17"), "document 1, line 4: `value` must be text"),
+        (
+            good.replace("value: u1", "value: 17"),
+            "document 1, line 4: `value` is a number, and must be text: quote it, \"17\"",
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(parse(&text, &defaults()).unwrap_err().to_string(), expected);
@@ -140,7 +143,8 @@ priority: high
 ";
     let told: Vec<String> = parse(text, &defaults()).unwrap_err().0.iter().map(ToString::to_string).collect();
     let expected = [
-        "document 1, line 11: `colour` is no field of Budget; did you mean `value`?",
+        "document 1, line 11: `colour` is no field of Budget; it has org_id, budget_id, name, dimension, value, limit, period, \
+         action, thresholds, effective_at, expires_at, updated_by",
         "document 1, line 2: `org_id` must match [A-Za-z0-9._:@-]{1,128}",
         "document 1, line 1: `name` is missing",
         "document 1, line 4: `dimension` is \"users\", none of the known values; known are user, product, model, provider, \
@@ -158,6 +162,66 @@ priority: high
         "document 4, line 27: `priority` must be a whole number",
     ];
     assert_eq!(told, expected);
+}
+
+#[test]
+fn the_name_that_is_suggested_is_near_or_none_is() {
+    let policy = "type: OrgPolicy\norg_id: acme\nplan: p\nunlimited: true\n";
+    for (name, near) in [
+        ("softextra", Some("soft_extra")),
+        ("Soft_Extra", Some("soft_extra")),
+        ("timezone", Some("time_zone")),
+        ("anchor", Some("anchor_day")),
+        ("allocation", Some("base_allocation")),
+        ("threshold", Some("thresholds")),
+        ("colour", None),
+        ("id", None),
+        ("x", None),
+        ("quota", None),
+    ] {
+        let told = parse(&format!("{policy}{name}: 5\n"), &defaults()).unwrap_err().to_string();
+        match near {
+            Some(near) => assert!(told.contains(&format!("did you mean `{near}`?")), "{told}"),
+            None => assert!(
+                told.contains("; it has org_id, plan, status,") && !told.contains("did you mean"),
+                "{told}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn what_yaml_reads_as_something_else_than_the_text_that_stands_there_is_told_with_the_quotes_it_needs() {
+    let label =
+        |value: &str| format!("type: Label\norg_id: acme\ndimension: user\nvalue: u1\ndisplay_name: {value}\n");
+    for value in ["n", "no", "Off", "y", "yes", "on", "true", "False"] {
+        let told = parse(&label(value), &defaults()).unwrap_err().to_string();
+        let says = "document 1, line 5: `display_name` is a boolean, and must be text: YAML reads y, yes, on, true, n, no, off \
+                    and false so; quote it, as \"no\"";
+        assert_eq!(told, says, "{value}");
+        parse(&label(&format!("\"{value}\"")), &defaults()).unwrap();
+    }
+    for (value, says) in [
+        ("17", "line 5: `display_name` is a number, and must be text: quote it, \"17\""),
+        ("1.5", "line 5: `display_name` is a number, and must be text: quote it, as \"1.5\""),
+        ("*", "`display_name` is *, which YAML reads as an alias: quote it, \"*\""),
+        ("*all", "`display_name` is *all, which YAML reads as an alias: quote it, \"*all\""),
+        ("%ann", "`display_name` is %ann, which YAML reads as a directive: quote it, \"%ann\""),
+        ("@ann", "`display_name` is @ann, which YAML reads as something else than a text: quote it, \"@ann\""),
+        ("`ann`", "`display_name` is `ann`, which YAML reads as something else than a text: quote it, \"`ann`\""),
+        ("a: b", "`display_name` is a: b, which YAML reads as something else than a text: quote it, \"a: b\""),
+        ("- a", "`display_name` is - a, which YAML reads as something else than a text: quote it, \"- a\""),
+        (".inf", "`display_name` is .inf, which YAML reads as something else than a text: quote it, \".inf\""),
+    ] {
+        let told = parse(&label(value), &defaults()).unwrap_err().to_string();
+        assert!(told.starts_with("document 1, line 5: ") && told.ends_with(says), "{told}");
+    }
+    for value in ["&ann", "!ann", "~", "null", "#ann", ""] {
+        let told = parse(&label(value), &defaults()).unwrap_err().to_string();
+        let says = "document 1, line 5: `display_name` is nothing: YAML reads null, ~, and what begins with #, & or ! as no \
+                    text; quote a text that does";
+        assert_eq!(told, says, "{value}");
+    }
 }
 
 #[test]

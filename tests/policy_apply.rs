@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use tallyman::kafka::{Embedded, KafkaSettings, read_topic};
+use tallyman::kafka::{Embedded, KafkaSettings, Producer, Sent, read_topic};
 
 struct Desk {
     settings: KafkaSettings,
@@ -262,4 +262,89 @@ fn an_exact_simulation_of_an_org_that_the_log_does_not_know_is_refused() {
     let (code, out, err) = simulate();
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("nobody from "), "{out}");
+}
+
+#[test]
+fn an_exact_simulation_counts_usage_that_came_after_its_month_and_blocks_nothing_by_it() {
+    let desk = Desk::new();
+    let terms = "type: OrgPolicy\norg_id: acme\nplan: p\nbase_allocation: 5\neffective_at: 2020-01-01T00:00:00Z\n";
+    assert_eq!(desk.apply(terms, &[]).0, 0);
+    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let month = today.first_of_month();
+    let before = month.yesterday().unwrap();
+    let usage = format!(
+        "{{\"type\":\"UsageEvent\",\"event_id\":\"e1\",\"source\":\"t\",\"occurred_at\":\"{before}T10:00:00Z\",\
+         \"org_id\":\"acme\",\"product\":\"chat\",\"operation\":\"ask\",\"credits\":\"7\"}}"
+    );
+    let producer = Producer::new(&desk.settings, "late").unwrap();
+    let sent = Sent { key: Some(b"acme"), value: Some(usage.as_bytes()), ..Sent::default() };
+    producer.send(&desk.settings.topics.usage, &sent).unwrap();
+    producer.flush(std::time::Duration::from_secs(10)).unwrap();
+    // The whole range is asked for, and the closed month alone.
+    for to in [today.tomorrow().unwrap(), month] {
+        let from = before.first_of_month().to_string();
+        let range = ["--from", &from, "--to", &to.to_string(), "--output", "json"];
+        let (code, out, err) = desk.ask(&["simulate", "acme", "--exact", "--policy"], terms, &range);
+        assert_eq!(code, 0, "{err}");
+        let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+        for side in ["actual", "simulated"] {
+            let closed = &told[side][0];
+            let sums = ["used", "allowance", "overage"].map(|name| closed[name].as_str().unwrap());
+            assert_eq!(sums, ["7.000000", "5.000000", "2.000000"], "{side} up to {to}: {out}");
+            assert_eq!(closed["blocked"], serde_json::json!([]), "{out}");
+        }
+    }
+}
+
+#[test]
+fn a_record_that_changes_closed_periods_or_that_nothing_can_match_is_noted() {
+    let desk = Desk::new();
+    let policy = "type: OrgPolicy\norg_id: acme\nplan: p\nbase_allocation: 1\n";
+    let apply = |text: &str| {
+        let (code, out, err) = desk.apply(text, &[]);
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    assert!(!apply(policy).contains("note:"), "what holds from now on changes nothing that is over");
+    let out = apply(&format!("{policy}effective_at: 2026-01-15T00:00:00Z\n"));
+    assert!(
+        out.contains("  note: it holds from 2026-01-15T00:00:00Z on, and the running period began at 20"),
+        "{out}"
+    );
+    assert!(out.contains("closed periods change too: their allowance and overage, in `query periods`"), "{out}");
+    assert!(!apply(&format!("{policy}effective_at: 2026-01-15T00:00:00Z\n")).contains("note:"), "it stands there");
+    let out = apply(&format!("{policy}effective_at: 1795000000\n"));
+    let says = "  note: `effective_at` is 1970-01-01T00:29:55Z, before the year 2000: a whole number is microseconds since \
+                1970; as seconds the number would be 2026-11-18T";
+    assert!(out.contains(says), "{out}");
+    let budget = "type: Budget\norg_id: acme\nbudget_id: b\nname: b\ndimension: user\nvalue: \"ann \"\nlimit: 5\nperiod: day\n\
+                  action: BLOCK\n";
+    let out = apply(budget);
+    assert!(
+        out.contains("  note: `value` is \"ann \", with a blank at its start or end: a check over HTTP never"),
+        "{out}"
+    );
+    let declined = "type: PurchaseDeclined\norg_id: acme\npurchase_id: p1\nreason: no funds\n";
+    assert!(apply(declined).contains("`purchase_id` is p1, which no purchase of acme can have"));
+}
+
+#[test]
+fn standard_input_is_named_so_in_every_message() {
+    let desk = Desk::new();
+    let said = |text: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tallyman"))
+            .args(["policy", "apply", "-"])
+            .env("TALLYMAN__KAFKA__BOOTSTRAP_SERVERS", &desk.settings.bootstrap_servers)
+            .env_remove("TALLYMAN_CONFIG")
+            .stdin(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        let done = child.wait_with_output().unwrap();
+        assert_eq!(done.status.code(), Some(2));
+        String::from_utf8(done.stderr).unwrap()
+    };
+    assert_eq!(said(""), "tallyman: standard input holds no document\n");
+    assert!(said("type: Budgte\n").starts_with("tallyman: standard input, document 1, line 1: `type` is"));
 }

@@ -19,8 +19,9 @@ use crate::codec::terms_document::{DocumentDefaults, DocumentError, DocumentErro
 use crate::codec::{DecodeError, Decoder, FieldChange, SchemaRegistry, ValueEncoding, differences, encode_terms};
 use crate::config::Settings;
 use crate::domain::murmur2::partition_of;
-use crate::domain::terms::TermsRecord;
+use crate::domain::terms::{DefaultTerms, TermsRecord};
 use crate::domain::terms_change::{TermsLog, effective_at, entity, updated_by};
+use crate::domain::terms_notes::notes;
 use crate::kafka::{self, Producer, Sent};
 
 /// How long the cluster may take to acknowledge.
@@ -36,6 +37,11 @@ pub(super) struct ApplyArgs {
     dry_run: bool,
 }
 
+/// A file as messages name it.
+fn named(file: &str) -> &str {
+    if file == "-" { "standard input" } else { file }
+}
+
 /// What is wrong with a file's documents, each line naming the file.
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -45,7 +51,7 @@ pub(super) struct Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = if self.file == "-" { "standard input" } else { &self.file };
+        let file = named(&self.file);
         for error in &self.errors.0 {
             writeln!(f, "{file}, {error}")?;
         }
@@ -78,7 +84,7 @@ pub(super) fn read_text(file: &str) -> Result<String, Usage> {
         "-" => std::io::stdin().read_to_string(&mut text).map(drop),
         path => std::fs::read_to_string(path).map(|read| text = read),
     };
-    read.map(|()| text).map_err(|error| Usage(format!("cannot read {file}: {error}")))
+    read.map(|()| text).map_err(|error| Usage(format!("cannot read {}: {error}", named(file))))
 }
 
 /// The documents of a file; each that leaves out who wrote it or from when on it holds is by this user, from now on.
@@ -88,7 +94,7 @@ pub(super) fn read_documents(file: &str) -> anyhow::Result<Vec<TermsDocument>> {
     let defaults = DocumentDefaults { effective_at: SystemClock.now(), updated_by };
     let documents = parse(&read_text(file)?, &defaults).map_err(refused(file))?;
     if documents.is_empty() {
-        return Err(Usage(format!("{file} holds no document")).into());
+        return Err(Usage(format!("{} holds no document", named(file))).into());
     }
     Ok(documents)
 }
@@ -97,7 +103,8 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs, out: &mut dyn Write) ->
     let documents = read_documents(&args.file)?;
     let orgs: BTreeSet<&str> = documents.iter().map(|document| document.record.org_id()).collect();
     let logs = terms_of(settings, &orgs)?;
-    let steps = plan(&documents, logs).map_err(refused(&args.file))?;
+    let default = settings.limits_default.as_ref().unwrap_or(&DefaultTerms::Allow);
+    let steps = plan(&documents, logs, default).map_err(refused(&args.file))?;
     for step in &steps {
         show(step, out)?;
     }
@@ -154,10 +161,12 @@ pub(super) fn registry(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Sch
 }
 
 /// What each document changes, those above it in the file taken as written.
-fn plan(
-    documents: &[TermsDocument],
+fn plan<'a>(
+    documents: &'a [TermsDocument],
     mut logs: BTreeMap<String, TermsLog>,
-) -> Result<Vec<Step<'_>>, DocumentErrors> {
+    default: &DefaultTerms,
+) -> Result<Vec<Step<'a>>, DocumentErrors> {
+    let now = SystemClock.now();
     let (mut steps, mut errors): (Vec<Step<'_>>, Vec<DocumentError>) = (Vec::new(), Vec::new());
     let mut seen = BTreeMap::new();
     for document in documents {
@@ -180,7 +189,8 @@ fn plan(
             } else {
                 differences(follows.map(|(_, before)| before), record)
             },
-            notes: log.notes(record),
+            // Of what stands there already nothing is new to say.
+            notes: if already.is_some() { vec![] } else { notes(log, record, default, now) },
             is_written: already.is_none(),
         });
         if already.is_none() {

@@ -17,6 +17,9 @@ pub(crate) const COUNT_MAX: i64 = 1_000_000_000_000;
 /// The least of credits that may be negative.
 pub(crate) const SIGNED: i64 = -RECORD_CREDITS_MAX;
 
+/// What is wrong with a required field that is absent or null.
+pub(crate) const MISSING: &str = "is missing";
+
 /// What is wrong with a field.
 #[derive(Debug)]
 pub(crate) struct Fault {
@@ -60,7 +63,7 @@ pub(crate) trait FieldReader<'a> {
     fn required<T>(&self, value: Option<T>) -> Read<T> {
         match value {
             Some(value) => Ok(value),
-            None => Err(self.bad("is missing")),
+            None => Err(self.bad(MISSING)),
         }
     }
 

@@ -10,6 +10,9 @@ use crate::domain::credits::parse_decimal;
 use crate::domain::reject::Reason;
 use crate::domain::time::Timestamp;
 
+/// What is wrong with a text that is none.
+pub(crate) const NOT_TEXT: &str = "must be text";
+
 /// A field's value as an encoding gave it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Raw<'a> {
@@ -162,7 +165,7 @@ impl<'a> FieldReader<'a> for Slots<'a> {
                 Ok(text) => Ok(Some(Cow::Borrowed(text))),
                 Err(_) => Err(self.bad("is no UTF-8")),
             },
-            _ => Err(self.bad("must be text")),
+            _ => Err(self.bad(NOT_TEXT)),
         }
     }
 

@@ -1,14 +1,16 @@
 //! Terms as people write them: YAML or JSON documents of `type: OrgPolicy | Budget | ...` and the record's fields, for
 //! `policy apply`. Here decimals may be whole numbers too, and an unknown field is an error that names the nearest one.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use super::json::sort_fields;
+use super::reader::MISSING;
 use super::schemas::RecordType;
-use super::slots::{Entry, Raw, Slots};
+use super::slots::{Entry, NOT_TEXT, Raw, Slots};
 use super::terms::{AUTO_PURCHASE, read};
 use crate::domain::dimension::Dimension;
 use crate::domain::terms::{OrgPolicy, TermsRecord};
@@ -103,7 +105,7 @@ pub fn parse(text: &str, defaults: &DocumentDefaults) -> Result<Vec<TermsDocumen
             DocumentErrors(vec![DocumentError {
                 document: document_at(text, line),
                 line,
-                message: plain_words(error),
+                message: plain_words(error, &|| unquoted_line(text, line)),
             }])
         })?;
     let (mut read, mut errors) = (Vec::new(), Vec::new());
@@ -118,10 +120,12 @@ pub fn parse(text: &str, defaults: &DocumentDefaults) -> Result<Vec<TermsDocumen
 }
 
 /// Why a text is none of documents, in the words of those who write them.
-fn plain_words(error: &serde_saphyr::Error) -> String {
+fn plain_words(error: &serde_saphyr::Error, unquoted: &dyn Fn() -> Option<String>) -> String {
     use serde_saphyr::Error;
     let words = match error {
-        Error::AliasError { error, .. } | Error::WithSnippet { error, .. } => return plain_words(error),
+        Error::AliasError { error, .. } | Error::WithSnippet { error, .. } => {
+            return plain_words(error, unquoted);
+        }
         Error::DuplicateMappingKey { key: Some(key), .. } => return format!("`{key}` stands there twice"),
         Error::DuplicateMappingKey { .. } => "a key stands there twice",
         Error::RecursiveReferencesRequireWeakTypes { .. } => "an alias (`*`) stands inside of what it repeats",
@@ -132,9 +136,25 @@ fn plain_words(error: &serde_saphyr::Error) -> String {
         | Error::AliasReplayStackDepthExceeded { .. } => {
             "it is too large, too deep, or repeats too much by aliases (`*`): split the file, or write out what is repeated"
         }
-        other => return other.to_string(),
+        other => return unquoted().unwrap_or_else(|| other.to_string()),
     };
     words.to_owned()
+}
+
+/// What is wrong with a line whose value is no text to YAML, for it stands there without quotes.
+fn unquoted_line(text: &str, line: Option<u64>) -> Option<String> {
+    let line = text.lines().nth(usize::try_from(line?).ok()?.checked_sub(1)?)?;
+    let (name, value) = line.split_once(": ")?;
+    let (name, value) = (name.trim_start_matches(['-', ' ']), value.trim());
+    let what = match value.chars().next()? {
+        '*' => "an alias",
+        '&' => "an anchor",
+        '!' => "a tag",
+        '%' => "a directive",
+        '"' | '\'' | '[' | '{' | '#' => return None,
+        _ => "something else than a text",
+    };
+    Some(format!("`{name}` is {value}, which YAML reads as {what}: quote it, \"{value}\""))
 }
 
 /// The parser counts no documents when it fails; their separators above the line do.
@@ -232,7 +252,8 @@ fn one(
             }
         }
     }
-    let read = read_past_faults(record, slots, &mut wrong)?;
+    let stands = |field: &str| lines.0.iter().any(|(name, _)| name == field);
+    let read = read_past_faults(record, slots, &stands, &mut wrong)?;
     let document =
         || TermsDocument { record: read, number, says_effective_at, says_updated_by, lines: lines.clone() };
     faultless.then(document)
@@ -242,6 +263,7 @@ fn one(
 fn read_past_faults(
     record: RecordType,
     mut slots: Slots<'_>,
+    stands: &dyn Fn(&str) -> bool,
     wrong: &mut dyn FnMut(&str, String),
 ) -> Option<TermsRecord> {
     let mut told: Vec<&str> = Vec::new();
@@ -250,13 +272,36 @@ fn read_past_faults(
             Ok(terms) => return Some(terms),
             Err(fault) if told.contains(&fault.field) => return None,
             Err(fault) => {
-                let known = known_values(fault.field).map(|known| format!("; known are {known}"));
-                wrong(fault.field, format!("`{}` {}{}", fault.field, fault.what, known.unwrap_or_default()));
+                let known =
+                    known_values(fault.field).map(|known| format!("; known are {known}")).unwrap_or_default();
+                let place = slots.names().iter().position(|name| *name == fault.field);
+                let what = match &*fault.what {
+                    NOT_TEXT => place.and_then(|index| unquoted(slots.get(index))).unwrap_or(fault.what),
+                    MISSING if stands(fault.field) => NOTHING.into(),
+                    _ => fault.what,
+                };
+                wrong(fault.field, format!("`{}` {what}{known}", fault.field));
                 told.push(fault.field);
                 replace(&mut slots, fault.field);
             }
         }
     }
+}
+
+/// What is wrong with a field that stands there and is null.
+const NOTHING: &str =
+    "is nothing: YAML reads null, ~, and what begins with #, & or ! as no text; quote a text that does";
+
+/// What is wrong with a text that YAML reads as something else, for it stands there without quotes.
+fn unquoted(value: &Raw<'_>) -> Option<Cow<'static, str>> {
+    Some(match value {
+        Raw::Bool(_) => {
+            "is a boolean, and must be text: YAML reads y, yes, on, true, n, no, off and false so; quote it, as \"no\"".into()
+        }
+        Raw::Int(number) => format!("is a number, and must be text: quote it, \"{number}\"").into(),
+        Raw::Float | Raw::HugeInt => "is a number, and must be text: quote it, as \"1.5\"".into(),
+        _ => return None,
+    })
 }
 
 fn replace(slots: &mut Slots<'_>, field: &'static str) {
@@ -347,7 +392,7 @@ pub fn policy_of_settings(settings: &[(&str, Setting)]) -> Result<OrgPolicy, Vec
         }
     }
     let mut faults = Vec::new();
-    let read = read_past_faults(record, slots, &mut |field, message| {
+    let read = read_past_faults(record, slots, &|_| false, &mut |field, message| {
         let what = message.split_once("` ").map_or(message.as_str(), |(_, what)| what);
         faults.push((field.to_owned(), what.to_owned()));
     });
@@ -376,9 +421,22 @@ fn plain<'a>(field: &str, text: &'a str) -> Raw<'a> {
 const TYPES: &str = "OrgPolicy, Budget, CreditGrant, Label, PurchaseDeclined";
 
 fn unknown_field(name: &str, fields: &[&str], record: &str) -> String {
-    let near = fields.iter().min_by_key(|field| strsim::levenshtein(field, name));
-    let hint = near.map(|field| format!("; did you mean `{field}`?")).unwrap_or_default();
-    format!("`{name}` is no field of {record}{hint}")
+    let hint = match near(name, fields) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("it has {}", fields.join(", ")),
+    };
+    format!("`{name}` is no field of {record}; {hint}")
+}
+
+/// The field that was perhaps meant: of those that differ in a third of their letters at most, the nearest; or one of
+/// which the name is a part, or that is a part of it.
+fn near<'a>(name: &str, fields: &[&'a str]) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    let is_part = |field: &&&str| name.len() >= 4 && (field.contains(&*name) || name.contains(**field));
+    let differs = |field: &&&str| strsim::damerau_levenshtein(field, &name);
+    let is_near = |field: &&&str| differs(field) * 3 <= field.chars().count().max(name.chars().count());
+    let nearest = fields.iter().filter(is_near).min_by_key(differs);
+    nearest.or_else(|| fields.iter().filter(is_part).min_by_key(differs)).copied()
 }
 
 /// A mapping with the line of each key.

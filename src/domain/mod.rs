@@ -39,6 +39,7 @@ pub mod tally;
 pub mod terms;
 pub mod terms_book;
 pub mod terms_change;
+pub mod terms_notes;
 pub mod time;
 pub mod view;
 pub mod walk;

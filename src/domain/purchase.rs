@@ -54,6 +54,15 @@ pub fn purchase_id(org: &str, period_start: Timestamp, ordinal: i32) -> String {
     format!("{}@{hash:016x}:{second}:{ordinal}", &org[..ORG_BYTES_MAX])
 }
 
+/// Whether a purchase of the org can have that id.
+#[must_use]
+pub fn is_id_of(org: &str, id: &str) -> bool {
+    let mut parts = id.rsplitn(3, ':');
+    let (ordinal, second) = (parts.next().map(str::parse), parts.next().map(str::parse::<i64>));
+    let (Some(Ok(ordinal)), Some(Ok(second))) = (ordinal, second) else { return false };
+    purchase_id(org, Timestamp::from_micros(second.saturating_mul(1_000_000)), ordinal) == id
+}
+
 /// Whether the org's last request of the period waits for its answer: a grant in force, or a decline.
 #[must_use]
 pub fn is_pending(terms: Option<&OrgTerms>, org: &str, level: &Level, now: Timestamp) -> bool {

@@ -1,11 +1,12 @@
 //! What one record of terms changes: which earlier record of the same entity it follows, whether it says anything new,
 //! and what cannot be meant beside the others. For `policy apply` and `policy history`; decisions never come here. Next:
-//! `terms_book` for what is in force.
+//! `terms_notes` for what is legal and perhaps not meant, `terms_book` for what is in force.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::terms::{LimitMode, TermsRecord};
+use super::terms::TermsRecord;
+use super::terms_book::PolicyHistory;
 use super::time::Timestamp;
 
 /// What a record is about inside its org: records of equal type and id follow one another.
@@ -247,42 +248,16 @@ impl TermsLog {
         faults
     }
 
-    /// What of `record` is legal and yet perhaps not meant, as sentences.
+    /// The org's policies.
     #[must_use]
-    pub fn notes(&self, record: &TermsRecord) -> Vec<String> {
-        let mut notes = Vec::new();
-        match record {
-            TermsRecord::OrgPolicy(policy) => {
-                if policy.limit_mode == LimitMode::Hard
-                    && (policy.soft_extra.micros() > 0 || policy.unlimited_overage)
-                {
-                    notes.push(
-                        "`soft_extra` and `unlimited_overage` mean nothing while `limit_mode` is HARD".into(),
-                    );
-                }
-                if policy.unlimited && policy.auto_purchase.is_some() {
-                    notes.push("`auto_purchase` means nothing while `unlimited` is true".into());
-                }
-                let priced = policy.credit_price.is_some() || policy.overage_price.is_some();
-                if priced && policy.currency.is_none() {
-                    notes.push("prices without a `currency` are plain numbers".into());
-                }
+    pub fn policies(&self) -> PolicyHistory {
+        let mut history = PolicyHistory::default();
+        for (offset, record) in self.of(&Entity { type_name: "OrgPolicy", id: Cow::Borrowed("") }) {
+            if let TermsRecord::OrgPolicy(policy) = record {
+                history.insert(offset, policy.clone());
             }
-            TermsRecord::CreditGrant(grant) if grant.price.is_some() && grant.currency.is_none() => {
-                notes.push("a `price` without a `currency` is a plain number".into());
-            }
-            _ => {}
         }
-        let policy = Entity { type_name: "OrgPolicy", id: Cow::Borrowed("") };
-        if entity(record) != policy && self.of(&policy).next().is_none() {
-            notes.push(format!("`{}` has no policy: is its id spelt as it should be?", record.org_id()));
-        }
-        if let Some((offset, later)) = self.follows(record)
-            && let Some(at) = effective_at(later)
-        {
-            notes.push(format!("it holds until {at}, when the record at offset {offset} takes its place"));
-        }
-        notes
+        history
     }
 }
 

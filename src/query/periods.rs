@@ -1,5 +1,6 @@
 //! An org's periods, the running one first: what each allowed and what was used of it. One that is over is told as of
-//! its last instant, with what came late; terms of later never change it.
+//! its last instant, with what came late and by the terms in force then, also those that were dated back into it; terms
+//! that hold from a later instant never change it.
 
 use crate::domain::credits::CreditSum;
 use crate::domain::decide::{InForce, in_force};
