@@ -28,6 +28,8 @@ use super::{App, AppError, Wiring};
 use crate::cli::dev::DevArgs;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
+use crate::domain::decision::LimitDecision;
+use crate::domain::scope::Scope;
 use crate::domain::terms::DefaultTerms;
 use crate::kafka::{self, Embedded, OffsetKeeper, Producer};
 
@@ -148,7 +150,8 @@ impl Stage<'_> {
         let used = |org: &sample::Org| {
             self.app.query().summary(&org.id).map(|answer| answer.summary.used).unwrap_or_default()
         };
-        let standings = self.sample.orgs().iter().map(|org| (org, used(org), levels.get(&org.id)));
+        let own = |org: &sample::Org| levels.get(&Scope::org(&org.id));
+        let standings = self.sample.orgs().iter().map(|org| (org, used(org), own(org)));
         say(&welcome::text(&self.settings.kafka, address, self.taken, standings));
         let mut traffic = Traffic::new(producer, &self.settings.kafka.topics.usage);
         let mut next = Instant::now();
@@ -167,14 +170,14 @@ impl Stage<'_> {
     }
 
     fn tell(&self, seen: &Seen, levels: &mut Levels, traffic: &Traffic<'_>) {
-        let org = &seen.decision.scope.org_id;
-        if let Some(line) = watch::line(seen, levels.get(org), traffic.sent_at(seen)) {
+        let scope = &seen.decision.scope;
+        if let Some(line) = watch::line(seen, levels.get(scope), traffic.sent_at(seen)) {
             say(&line);
-            if watch::blocks(&seen.decision) && org == sample::NEARLY_SPENT {
+            if watch::blocks(&seen.decision) && *scope == Scope::org(sample::NEARLY_SPENT) {
                 say(&welcome::after_block(&self.settings.kafka));
             }
         }
-        levels.insert(org.clone(), seen.decision.clone());
+        levels.insert(scope.clone(), seen.decision.clone());
     }
 
     /// Takes decisions until the whole history is in the stores and every sample org has a decision.
@@ -185,13 +188,13 @@ impl Stage<'_> {
         while !self.ends() && Instant::now() < deadline {
             let folded = self.folded();
             bar.set_position(folded);
-            let decided = self.sample.orgs().iter().all(|org| levels.contains_key(&org.id));
+            let decided = self.sample.orgs().iter().all(|org| levels.contains_key(&Scope::org(&org.id)));
             if decided && folded >= self.sample.events() {
                 break;
             }
             let wait = Instant::now() + TICK;
             while let Ok(seen) = decisions.recv_timeout(wait.saturating_duration_since(Instant::now())) {
-                levels.insert(seen.decision.scope.org_id.clone(), seen.decision);
+                levels.insert(seen.decision.scope.clone(), seen.decision);
             }
         }
         bar.finish_and_clear();
@@ -212,5 +215,5 @@ impl Stage<'_> {
     }
 }
 
-/// The latest decision of each org.
-type Levels = BTreeMap<String, crate::domain::decision::LimitDecision>;
+/// The latest decision of each scope.
+type Levels = BTreeMap<Scope, LimitDecision>;

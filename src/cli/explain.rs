@@ -81,7 +81,7 @@ fn write_csv(told: &Told, out: &mut dyn Write) -> io::Result<()> {
         let value = told.0.get("cause").and_then(|cause| cause.get(name));
         value.map(cell).unwrap_or_default()
     });
-    let remedies: Vec<String> = told.list("unblocked_by").iter().map(remedy).collect();
+    let remedies: Vec<String> = told.list("unblocked_by").iter().map(|one| remedy(told, one)).collect();
     table.push(values.chain(cause).chain([remedies.join(" ")]));
     table.write_csv(out)
 }
@@ -101,7 +101,7 @@ fn write(told: &Told, out: &mut dyn Write) -> io::Result<()> {
     let remedies = told.list("unblocked_by");
     if !remedies.is_empty() {
         writeln!(out, "\nEach of these unblocks it:")?;
-        remedies.iter().try_for_each(|remedy| writeln!(out, "  - {}", self::remedy(remedy)))?;
+        remedies.iter().try_for_each(|one| writeln!(out, "  - {}", remedy(told, one)))?;
     }
     for other in told.list("also_blocked") {
         let text = |name: &str| other.get(name).map(|value| shown(&cell(value))).unwrap_or_default();
@@ -147,7 +147,7 @@ fn headline(told: &Told) -> String {
 }
 
 /// What a reason means to a customer.
-fn why(reason: &str) -> &'static str {
+pub(super) fn why(reason: &str) -> &'static str {
     match reason {
         "WITHIN_ALLOWANCE" => "its usage is within the allowance",
         "IN_OVERAGE" => "the allowance is spent, and its plan lets usage go on as overage",
@@ -166,40 +166,40 @@ fn why(reason: &str) -> &'static str {
 /// Hours do not tell what began and ended within one: only the last decision's own instant is free of that.
 fn since(told: &Told) -> String {
     let at = told.word("holds_since");
+    let state = if told.word("action") == "BLOCK" { "Blocked" } else { "Allowed" };
+    let by_hours = "as far as the hours of usage show";
     let since = match (told.has("holds_since_hour"), told.has("holds_since")) {
         (true, _) => {
-            format!("as far as whole hours tell, since within the hour of {}", told.word("holds_since_hour"))
+            format!("{state} since some instant of the hour from {} on, {by_hours}", told.word("holds_since_hour"))
         }
-        (false, true) if at == told.inner("decision", "decided_at") => format!("since {at} at the latest"),
+        (false, true) if at == told.inner("decision", "decided_at") => format!("{state} since {at} or earlier"),
         (false, true) if at == told.word("period_start") => {
-            format!("as far as whole hours tell, since the period began, {at}, or before")
+            format!("{state} since the period began, {at}, or earlier, {by_hours}")
         }
-        (false, true) => format!("as far as whole hours tell, since {at}"),
-        _ => format!("decided {}", told.inner("decision", "decided_at")),
+        (false, true) => format!("{state} since {at}, {by_hours}"),
+        _ => format!("{state} by the decision of {}", told.inner("decision", "decided_at")),
     };
-    let decided = format!("{} of {}", told.inner("decision", "action"), told.inner("decision", "decided_at"));
-    let cause = if told.has("decision") && told.inner("decision", "action") != told.word("action") {
-        format!("the last decision says otherwise: {decided}")
+    let decided_at = told.inner("decision", "decided_at");
+    let action = told.inner("decision", "action");
+    let cause = if told.has("decision") && action != told.word("action") {
+        format!("The last decision differs: {action}, of {decided_at}.")
     } else if told.has("cause") {
         let trace = Some(told.inner("cause", "trace_id")).filter(|trace| !trace.is_empty());
         let trace = trace.map(|trace| format!(", trace {trace}")).unwrap_or_default();
         format!(
-            "the last decision, of {}, followed from event {} ({}, partition {}, offset {}{trace})",
-            told.inner("decision", "decided_at"),
+            "The last decision, of {decided_at}, followed from event {} ({}, partition {}, offset {}{trace}).",
             told.inner("cause", "event_id"),
             told.inner("cause", "topic"),
             told.inner("cause", "partition"),
             told.inner("cause", "offset"),
         )
     } else if told.has("decision") {
-        format!(
-            "the last decision, of {}, followed from time or terms, not from an event",
-            told.inner("decision", "decided_at")
-        )
+        format!("The last decision, of {decided_at}, followed from time or terms, not from an event.")
     } else {
-        "worked out from the hours of usage and the terms of that time: no decision of then is kept".to_owned()
+        "It is computed from the hours of usage and the terms of that time: no decision of then is kept."
+            .to_owned()
     };
-    format!("So {since}; {cause}.")
+    format!("{since}.\n{cause}")
 }
 
 fn used(told: &Told) -> String {
@@ -285,13 +285,17 @@ fn days(told: &Told, out: &mut dyn Write) -> io::Result<()> {
     table.write(out)
 }
 
-fn remedy(remedy: &Value) -> String {
+fn remedy(told: &Told, remedy: &Value) -> String {
     let text = |name: &str| remedy.get(name).map(|value| shown(&cell(value))).unwrap_or_default();
     match text("what").as_str() {
         "wait" => format!("Wait until {}.", text("until")),
         "grant" => format!("Buy (or grant) more than {} credits.", text("more_than")),
         "grants" => format!("Buy (or grant) more than {} credits, in several grants.", text("more_than")),
         "end_budget" => "End the budget.".to_owned(),
+        // An organisation that is SOFT already needs no other mode.
+        "soft_extra" if told.inner("policy", "limit_mode") == "SOFT" => {
+            format!("Raise soft_extra to more than {}.", text("more_than"))
+        }
         "soft_extra" => format!("Set limit_mode SOFT with a soft_extra of more than {}.", text("more_than")),
         "limit" => format!("Raise the budget's limit to more than {}, or end it.", text("more_than")),
         "activate" => "Set the policy's status to active.".to_owned(),

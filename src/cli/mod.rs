@@ -17,6 +17,7 @@ pub mod query;
 mod rebuild;
 pub mod run;
 mod simulate;
+mod summary;
 pub mod table;
 mod topics;
 

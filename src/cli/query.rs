@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::summary;
 use super::table::{Output, Table};
 use crate::codec::Fields;
 use crate::domain::id::is_id;
@@ -123,7 +124,13 @@ impl AskError {
 pub fn run(args: &QueryArgs, base_url: &str, out: &mut dyn Write) -> Result<(), AskError> {
     let api = Api::new(args.url.as_deref().unwrap_or(base_url));
     let written = match &args.question {
-        Question::Summary { org } => write_fields(&api.get(&org_path(org, "")?, &[])?, args.output, out),
+        Question::Summary { org } => {
+            let summary: Fields = api.get(&org_path(org, "")?, &[])?;
+            match args.output {
+                Output::Table => summary::write(&summary, out),
+                other => write_fields(&summary, other, out),
+            }
+        }
         Question::Periods { org } => write_periods(&all_periods(&api, org)?, args.output, out),
         Question::Usage(usage) => write_usage(&all_pages(&api, usage)?, args.output, out),
     };
@@ -288,6 +295,11 @@ pub(super) fn cell(value: &Value) -> String {
     }
 }
 
+/// Whether nothing of what a row measures is other than zero or absent.
+fn is_zero(measures: &[(String, Value)]) -> bool {
+    measures.iter().all(|(_, value)| cell(value).bytes().all(|byte| matches!(byte, b'0' | b'.')))
+}
+
 pub(super) fn write_json(answer: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, answer)?;
     writeln!(out)
@@ -300,20 +312,28 @@ fn write_usage(usage: &Usage, output: Output, out: &mut dyn Write) -> io::Result
     let columns = usage.rows.first().unwrap_or(&usage.total).0.iter().map(|(name, _)| name.as_str());
     let columns: Vec<&str> = columns.collect();
     let mut table = Table::new(columns.iter().copied());
-    for row in &usage.rows {
+    let measured = columns.len() - usage.total.0.len();
+    // A person looks for what was used; other readers need every bucket.
+    let is_shown = |row: &&Fields| output == Output::Csv || measured == 0 || !is_zero(&row.0[measured..]);
+    let mut empty = usage.rows.len();
+    for row in usage.rows.iter().filter(is_shown) {
         table.push(row.0.iter().map(|(_, value)| cell(value)));
+        empty -= 1;
     }
     if output == Output::Csv {
         return table.write_csv(out);
     }
     // The sum stands below, under the column that would tell the rows apart.
-    let measured = columns.len() - usage.total.0.len();
     if measured > 0 && !usage.rows.is_empty() {
         let label = |place| if place == 0 { "total" } else { "" };
         let labels = (0..measured).map(|place| label(place).to_owned());
         table.push(labels.chain(usage.total.0.iter().map(|(_, value)| cell(value))));
     }
     table.write(out)?;
+    if empty > 0 {
+        let rows = if empty == 1 { "row of zeros is" } else { "rows of zeros are" };
+        writeln!(out, "\n{empty} {rows} left out of this table; --output csv and --output json have all.")?;
+    }
     writeln!(out, "\n{} to {}, as of {}", usage.from, usage.to, usage.as_of)?;
     match &usage.since {
         Some(since) => writeln!(out, "The log holds nothing from before {since}: earlier sums are not whole."),

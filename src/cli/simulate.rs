@@ -10,13 +10,18 @@ use super::apply::{read_documents, refused};
 use super::exact;
 use super::policy::Asking;
 use super::query::{org_path, write_json};
-use super::table::{Output, Table};
+use super::table::{Output, Table, shown};
 use crate::codec::terms_document::{DocumentErrors, TermsDocument};
 use crate::codec::terms_fields;
 use crate::config::Settings;
 use crate::domain::simulate::{Moment, PeriodOutcome};
 use crate::domain::simulate_budgets::{self, Reached, ScopePair};
 use crate::domain::time::Timestamp;
+
+/// Budgets' scopes that the table shows; CSV and JSON have all that the answer has.
+const SCOPES_SHOWN: usize = 20;
+/// Characters of a budget's or a value's name that the table shows.
+const NAME_WIDTH: usize = 24;
 
 /// Arguments of `tallyman simulate`.
 #[derive(Clone, Debug, clap::Args)]
@@ -256,7 +261,11 @@ fn write(answer: &Answer, exact: bool, out: &mut dyn Write) -> io::Result<()> {
         row("used", &|outcome| outcome.used.clone());
         row("allowance", &|outcome| outcome.allowance.clone().unwrap_or_else(|| "no limit".to_owned()));
         row("overage", &|outcome| outcome.overage.clone());
-        row("blocked", &blocked);
+        row("blocked", &|outcome| times(outcome.blocked.len()));
+        if [simulated, actual].into_iter().flatten().any(|outcome| !outcome.blocked.is_empty()) {
+            row("first blocked from", &|outcome| span(outcome.blocked.first())[0].clone());
+            row("until", &|outcome| until(outcome.blocked.first()));
+        }
         row("used while blocked", &|outcome| outcome.used_while_blocked.clone());
         row("packs asked for", &|outcome| outcome.packs.to_string());
         let mut percents: Vec<i32> =
@@ -276,8 +285,8 @@ fn write(answer: &Answer, exact: bool, out: &mut dyn Write) -> io::Result<()> {
     if !exact {
         writeln!(
             out,
-            "\nAn instant that usage brought about is told by its hour, and what began and ended within one is not seen: \
-             --exact tells both to the event."
+            "\nWhere usage brought an instant about, the hour of that usage stands here. What began and ended within one hour\nis \
+             not seen. --exact shows both to the event."
         )?;
     }
     Ok(())
@@ -385,23 +394,19 @@ impl ScopeOutcome {
     }
 }
 
-/// Two lines a scope: what these terms would have made of it, and what was.
+/// A table a scope, as of the periods: what these terms would have made of it, beside what was.
 fn budgets(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     if !answer.budgets.is_empty() {
-        let header = ["budget", "of", "", "times blocked", "for", "first", "used then"];
-        let more = ["most used", "of", "in the period from", "thresholds reached first"];
-        let mut table = Table::new(header.into_iter().chain(more));
-        for scope in &answer.budgets {
-            for (terms, side) in [("with these terms", &scope.simulated), ("as it was", &scope.actual)] {
-                let names = [scope.budget_id.clone(), scope.told(), terms.to_owned()];
-                table.push(names.into_iter().chain(side.as_ref().map(cells).into_iter().flatten()));
-            }
-        }
         writeln!(out, "\nBudgets that blocked or reached a threshold, the most severe first:")?;
-        table.write(out)?;
     }
-    if answer.budgets_left_out > 0 {
-        writeln!(out, "{} more are left out.", answer.budgets_left_out)?;
+    for scope in answer.budgets.iter().take(SCOPES_SHOWN) {
+        writeln!(out)?;
+        budget(scope, out)?;
+    }
+    let more = answer.budgets_left_out + answer.budgets.len().saturating_sub(SCOPES_SHOWN);
+    if more > 0 {
+        let told = answer.budgets.len();
+        writeln!(out, "\n{more} more are left out; --output csv and --output json have the first {told}.")?;
     }
     for dimension in &answer.budgets_without_view {
         writeln!(out, "\nBudgets of {dimension} are not told: no view keeps it by hour. --exact tells them.")?;
@@ -409,27 +414,62 @@ fn budgets(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn cells(side: &ScopeOutcome) -> [String; 8] {
-    let (hours, minutes) = (side.blocked_seconds / 3600, side.blocked_seconds / 60 % 60);
-    let threshold = |reached: &ScopeThreshold| format!("{} % {}", reached.percent, reached.at);
-    let thresholds: Vec<String> = side.thresholds.iter().map(threshold).collect();
-    [
-        side.blocks.to_string(),
-        format!("{hours} h {minutes} min"),
-        side.first_blocked.as_ref().map(|blocked| blocked.from.clone()).unwrap_or_default(),
-        side.used_while_blocked.clone(),
-        side.used.clone(),
-        side.limit.clone(),
-        side.period_start.clone(),
-        thresholds.join(", "),
-    ]
+fn budget(scope: &Scope, out: &mut dyn Write) -> io::Result<()> {
+    let sides = [&scope.simulated, &scope.actual];
+    let named = |text: &str| clipped(&shown(text), NAME_WIDTH);
+    let name = format!("{}, {}", named(&scope.budget_id), named(&scope.told()));
+    let mut table = Table::new([&name, "with these terms", "as it was"]);
+    let mut row = |name: &str, value: &dyn Fn(&ScopeOutcome) -> String| {
+        table.push(
+            std::iter::once(name.to_owned()).chain(sides.map(|side| side.as_ref().map(value).unwrap_or_default())),
+        );
+    };
+    row("blocked", &|side| match side.blocks {
+        0 => "never".to_owned(),
+        blocks => {
+            let (hours, minutes) = (side.blocked_seconds / 3600, side.blocked_seconds / 60 % 60);
+            format!("{}, {hours} h {minutes} min", times(blocks as usize))
+        }
+    });
+    if sides.into_iter().flatten().any(|side| side.blocks > 0) {
+        row("first blocked from", &|side| span(side.first_blocked.as_ref())[0].clone());
+        row("until", &|side| until(side.first_blocked.as_ref()));
+        row("used while blocked", &|side| side.used_while_blocked.clone());
+    }
+    row("most used", &|side| format!("{} of {}", side.used, side.limit));
+    row("in the period from", &|side| side.period_start.clone());
+    let mut percents: Vec<i32> =
+        sides.into_iter().flatten().flat_map(|side| &side.thresholds).map(|t| t.percent).collect();
+    percents.sort_unstable();
+    percents.dedup();
+    for percent in percents {
+        row(&format!("{percent} % reached first"), &|side| {
+            let found = side.thresholds.iter().find(|threshold| threshold.percent == percent);
+            found.map_or_else(|| "no".to_owned(), |threshold| threshold.at.clone())
+        });
+    }
+    table.write(out)
 }
 
-fn blocked(outcome: &Outcome) -> String {
-    let spans = outcome.blocked.iter().map(|Blocked { from, until }| match until {
-        Some(until) => format!("{from} to {until}"),
-        None => format!("from {from} on"),
-    });
-    let spans: Vec<String> = spans.collect();
-    if spans.is_empty() { "never".to_owned() } else { spans.join("; ") }
+/// A name as a line has room for.
+fn clipped(name: &str, width: usize) -> String {
+    if name.chars().count() <= width {
+        return name.to_owned();
+    }
+    name.chars().take(width - 1).chain(['\u{2026}']).collect()
+}
+
+fn times(count: usize) -> String {
+    match count {
+        0 => "never".to_owned(),
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
+}
+
+/// The end of the first block.
+fn until(blocked: Option<&Blocked>) -> String {
+    blocked.map_or_else(String::new, |blocked| {
+        blocked.until.clone().unwrap_or_else(|| "still blocked at the end".into())
+    })
 }

@@ -230,17 +230,18 @@ impl<'a> ScopeReplay<'a> {
     /// The budget's periods to which an hour's usage counts, whenever it comes, each with the record that bound the scope
     /// last in it before `to`. It counts when the budget binds the scope at the hour's end or later in the period.
     pub fn counts_to(&self, hour: Hour, to: Timestamp) -> impl Iterator<Item = (&'a Budget, Period)> {
-        let periods = KINDS.map(|kind| (kind, self.cycles.at(kind, hour.start())));
-        let end = periods.iter().map(|(_, period)| period.ends_at()).fold(Timestamp::MIN, Timestamp::max).min(to);
-        let mut last = [None; KINDS.len()];
+        let periods: [Period; BudgetPeriod::COUNT] =
+            std::array::from_fn(|place| self.cycles.at(BudgetPeriod::ALL[place], hour.start()));
+        let end = periods.iter().map(Period::ends_at).fold(Timestamp::MIN, Timestamp::max).min(to);
+        let mut last = [None; BudgetPeriod::COUNT];
         let mut at = Step::whole_hour(hour, CreditSum::ZERO).known_at;
         while at < end {
             let (record, next) = self.binding(at);
-            if let Some((_, budget)) = record
-                && let Some(place) = periods.iter().position(|(kind, _)| *kind == budget.period)
-                && at < periods[place].1.ends_at()
-            {
-                last[place] = Some((budget, periods[place].1));
+            if let Some((_, budget)) = record {
+                let place = budget.period.index();
+                if at < periods[place].ends_at() {
+                    last[place] = Some((budget, periods[place]));
+                }
             }
             at = next.unwrap_or(Timestamp::MAX);
         }

@@ -73,6 +73,7 @@ impl fmt::Display for TaskState {
                 "is being restored: usage at offset {position} of {until}, terms at offset {terms} of {terms_until}"
             ),
             Self::Waiting { cause } => write!(f, "waits: {cause}"),
+            Self::Behind { lag: 1 } => f.write_str("is 1 record behind"),
             Self::Behind { lag } => write!(f, "is {lag} records behind"),
             Self::CaughtUp => f.write_str("has caught up"),
             Self::Halted { reason, message } => write!(f, "is halted ({reason}): {message}"),
@@ -310,6 +311,10 @@ mod tests {
             health.ready(),
             Err(vec!["partition 3 is being restored: usage at offset 5 of 9, terms at offset 2 of 3".to_owned()])
         );
+        health.set(3, TaskState::Behind { lag: 1 });
+        assert_eq!(health.ready(), Err(vec!["partition 3 is 1 record behind".to_owned()]));
+        health.set(3, TaskState::Behind { lag: 2 });
+        assert_eq!(health.ready(), Err(vec!["partition 3 is 2 records behind".to_owned()]));
         health.set(3, TaskState::Halted { reason: "log_shrunk", message: "run rebuild".into() });
         assert_eq!(health.ready(), Err(vec!["partition 3 is halted (log_shrunk): run rebuild".to_owned()]));
         health.gone(3);

@@ -38,14 +38,49 @@ fn usage_is_a_table_of_all_pages_with_its_total() {
 }
 
 #[test]
-fn a_summary_is_a_list_for_people_and_one_row_of_csv() {
+fn a_summary_is_words_bars_and_dates_for_people_and_one_row_of_csv() {
     let server = Server::start(1);
-    let list = ask(&server, "summary acme").unwrap();
+    let text = ask(&server, "summary acme").unwrap();
+    println!("{text}");
+    for part in [
+        "acme: plan pro, HARD\n",
+        "Period      2026-11-11 23:00 UTC to 2026-12-11 23:00 UTC, 22 days left\n",
+        "Decision    BLOCK: the allowance of this period is spent (ALLOWANCE_SPENT), decided 2026-11-20 10:00 UTC\n",
+        "Used        [..............................] 0.",
+        " of 1000000\n",
+        "Peak day    2026-11-",
+        "As of       2026-11-20 12:",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    let csv = ask(&server, "summary acme --output csv").unwrap();
     assert!(
-        list.lines().any(|line| line.starts_with("decision.reason") && line.ends_with("ALLOWANCE_SPENT")),
-        "{list}"
+        csv.starts_with("org_id,plan,limit_mode,base_allocation,") && csv.contains("decision.reason"),
+        "{csv}"
     );
+    let json = ask(&server, "summary acme --output json").unwrap();
+    assert!(json.contains("\"period_start\": \"2026-11-11T23:00:00Z\""), "{json}");
     assert_eq!(ask(&server, "summary acme --output csv").unwrap().lines().count(), 2);
+}
+
+#[test]
+fn a_table_of_usage_leaves_rows_of_zeros_out_and_counts_them_and_csv_and_json_have_all() {
+    let server = Server::start(1);
+    // No credit is beyond the allowance of a million.
+    let question =
+        "usage acme --from 2026-10-01 --to 2026-12-01 --bucket day --measures overage --group-by product";
+    let table = ask(&server, question).unwrap();
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["start", "product", "overage"], "{table}");
+    assert!(lines[1].starts_with("total") && lines[1].ends_with("0.000000"), "{table}");
+    assert_eq!(lines[3], "122 rows of zeros are left out of this table; --output csv and --output json have all.");
+    assert_eq!(ask(&server, &format!("{question} --output csv")).unwrap().lines().count(), 1 + 122);
+    let json = ask(&server, &format!("{question} --output json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 122);
+    let whole = ask(&server, "usage acme --from 2026-09-01 --to 2026-09-02 --bucket none").unwrap();
+    assert!(whole.lines().nth(1).is_some_and(|line| line.contains("0.000000")), "the only row stays: {whole}");
 }
 
 #[test]

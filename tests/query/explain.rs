@@ -126,7 +126,8 @@ fn a_block_is_told_with_its_instant_event_terms_sums_and_ways_out() {
     assert_eq!(code, 0, "{error}");
     let expected = "\
 acme is blocked: the allowance of this period is spent (ALLOWANCE_SPENT).
-So since 2026-11-20T10:12:33Z at the latest; the last decision, of 2026-11-20T10:12:33Z, followed from event e41 (credit.usage, partition 0, offset 41, trace 4bf9).
+Blocked since 2026-11-20T10:12:33Z or earlier.
+The last decision, of 2026-11-20T10:12:33Z, followed from event e41 (credit.usage, partition 0, offset 41, trace 4bf9).
 
 Period  2026-11-01T00:00:00Z to 2026-12-01T00:00:00Z
 Used    12.000000 of 10.000000; 0.000000 remain
@@ -203,7 +204,7 @@ fn level_and_figures_are_of_one_moment_also_before_a_grant_is_decided() {
     let figures = ["action", "used", "allowance", "remaining"].map(|name| json[name].as_str().unwrap().to_owned());
     assert_eq!(figures, ["ALLOW", "12.000000", "15.000000", "3.000000"]);
     let text = told(&server, &[]).1;
-    assert!(text.contains("the last decision says otherwise: BLOCK of 2026-11-20T10:12:33Z."), "{text}");
+    assert!(text.contains("The last decision differs: BLOCK, of 2026-11-20T10:12:33Z."), "{text}");
 }
 
 #[test]
@@ -221,14 +222,17 @@ fn a_change_that_no_hour_tells_is_told_by_the_last_decision_and_an_hour_as_an_ho
     };
     // It was blocked in between, and allowed again within the hour in which the policy came.
     let text = since("2026-11-20T10:21:01Z", &[]);
-    assert!(text.contains("So since 2026-11-20T10:21:01Z at the latest; the last decision, of"), "{text}");
+    assert!(text.contains("Allowed since 2026-11-20T10:21:01Z or earlier.\nThe last decision, of"), "{text}");
     let text = since("2026-11-20T11:21:01Z", &[]);
-    assert!(text.contains("So as far as whole hours tell, since 2026-11-20T10:20:55Z; the last dec"), "{text}");
+    assert!(
+        text.contains("Allowed since 2026-11-20T10:20:55Z, as far as the hours of usage show.\nThe last dec"),
+        "{text}"
+    );
     let soon_taken_back =
         [event("2026-11-20T11:00:00Z", "chat", 9_000_000), event("2026-11-20T12:00:00Z", "chat", -9_000_000)];
     let text = since("2026-11-20T10:30:00Z", &soon_taken_back);
     assert!(
-        text.contains("So as far as whole hours tell, since within the hour of 2026-11-20T12:00:00Z;"),
+        text.contains("Allowed since some instant of the hour from 2026-11-20T12:00:00Z on, as far as the hours of usage show."),
         "{text}"
     );
 }
@@ -239,7 +243,8 @@ fn a_budget_that_blocks_is_told_with_its_own_period_record_and_sums() {
     assert_eq!(code, 0, "{error}");
     let expected = "\
 user ann of acme is blocked: the budget is spent (BUDGET_SPENT).
-So since 2026-11-20T10:12:33Z at the latest; the last decision, of 2026-11-20T10:12:33Z, followed from event e41 (credit.usage, partition 0, offset 41).
+Blocked since 2026-11-20T10:12:33Z or earlier.
+The last decision, of 2026-11-20T10:12:33Z, followed from event e41 (credit.usage, partition 0, offset 41).
 
 Period  2026-11-20T00:00:00Z to 2026-11-21T00:00:00Z
 Used    5.000000 of 4.000000; 0.000000 remain
@@ -335,6 +340,20 @@ fn what_cannot_be_explained_is_refused_with_what_to_give() {
     assert_eq!(told(&server, &["--value", "x"]).0, 2);
     let mark = server.get("/v1/orgs/acme/explain?dimension=user&value=%ef%bf%bd");
     assert_eq!(mark.status, 200, "the replacement character is one: {}", mark.body);
+}
+
+#[test]
+fn an_organisation_that_is_soft_already_is_not_advised_to_become_soft() {
+    let mut fixture = Fixture::new();
+    let soft = "type: OrgPolicy\norg_id: acme\nplan: team\nbase_allocation: 10\nlimit_mode: SOFT\nsoft_extra: 1\n\
+                effective_at: 2026-01-01T00:00:00Z\n";
+    fixture.commit_with("acme", &[event("2026-11-20T09:00:00Z", "chat", 12_000_000)], &terms(soft), None);
+    let server = Server::over(fixture, 1);
+    for output in ["table", "csv"] {
+        let text = told(&server, &["--output", output]).1;
+        assert!(text.contains("Raise soft_extra to more than 2.000000."), "{text}");
+        assert!(!text.contains("limit_mode SOFT with"), "{text}");
+    }
 }
 
 #[test]

@@ -36,14 +36,17 @@ ends                              2026-12-01T00:00:00Z  2026-12-01T00:00:00Z
 used                              12.000000             12.000000
 allowance                         8.000000              10.000000
 overage                           4.000000              2.000000
-blocked                           never                 from 2026-11-20T10:00:00Z on
+blocked                           never                 once
+first blocked from                -                     2026-11-20T10:00:00Z
+until                             -                     still blocked at the end
 used while blocked                0.000000              0.000000
 packs asked for                   0                     0
 75 % reached                      2026-11-20T09:00:00Z  2026-11-20T09:00:00Z
 90 % reached                      2026-11-20T09:00:00Z  2026-11-20T10:00:00Z
 100 % reached                     2026-11-20T10:00:00Z  2026-11-20T10:00:00Z
 
-An instant that usage brought about is told by its hour, and what began and ended within one is not seen: --exact tells both to the event.
+Where usage brought an instant about, the hour of that usage stands here. What began and ended within one hour
+is not seen. --exact shows both to the event.
 ";
     assert_eq!(text, expected);
     let (_, json, _) = told(&server, SOFT, &["--output", "json"]);
@@ -73,11 +76,34 @@ fn other_budgets_are_told_scope_by_scope_beside_what_was() {
     assert_eq!((&actual["used"], &actual["limit"]), (&"5.000000".into(), &"4.000000".into()));
     assert_eq!(json["budgets_left_out"], 0);
     let text = told(&server, budget, &range).1;
-    let line = |side: &str| {
-        text.lines().find(|line| line.contains(side) && line.contains("user ann")).unwrap().to_owned()
-    };
-    assert!(line("with these terms").contains("2  28 h 0 min"), "{text}");
-    assert!(line("as it was").contains("1  13 h 0 min"), "{text}");
+    let expected = "
+Budgets that blocked or reached a threshold, the most severe first:
+
+daily, user ann      with these terms      as it was
+blocked              2 times, 28 h 0 min   once, 13 h 0 min
+first blocked from   2026-11-19T09:00:00Z  2026-11-20T10:00:00Z
+until                2026-11-20T00:00:00Z  still blocked at the end
+used while blocked   2.000000              0.000000
+most used            5.000000 of 2.000000  5.000000 of 4.000000
+in the period from   2026-11-20T00:00:00Z  2026-11-20T00:00:00Z
+75 % reached first   2026-11-19T09:00:00Z  2026-11-19T09:00:00Z
+90 % reached first   2026-11-19T09:00:00Z  2026-11-20T10:00:00Z
+100 % reached first  2026-11-19T09:00:00Z  2026-11-20T10:00:00Z
+";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn no_line_of_a_simulation_is_wider_than_120_columns_whatever_names_are() {
+    let server = budgeted();
+    let id = "b".repeat(128);
+    let budgets = format!(
+        "type: Budget\norg_id: acme\nbudget_id: {id}\nname: Tight\ndimension: user\nvalue: '*'\nlimit: 2\nperiod: day\naction: BLOCK\n"
+    );
+    let text = told(&server, &budgets, &["--from", "2026-11-19", "--to", "2026-11-21"]).1;
+    assert!(text.contains(&"b".repeat(23)), "{text}");
+    let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+    assert!(widest <= 120, "{widest}: {text}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::watch::{Seen, blocks};
 use crate::cli::generator::Generator;
 use crate::clock::{Clock as _, SystemClock};
 use crate::codec::{ValueEncoding, encode_usage};
+use crate::domain::scope::Scope;
 use crate::domain::time::Timestamp;
 use crate::kafka::{self, Producer, Sent};
 
@@ -36,10 +37,17 @@ impl<'a> Traffic<'a> {
         }
     }
 
-    /// Sends the next event, unless its org is blocked.
+    /// Sends the next event, unless its org, or a value of it under a budget, is blocked.
     pub(super) fn send_one(&mut self, levels: &Levels) -> Result<(), kafka::Error> {
         let event = self.generator.next(SystemClock.now());
-        if levels.get(&*event.org_id).is_some_and(blocks) {
+        let binds = |scope: &Scope| {
+            let Some(budget) = &scope.budget else { return true };
+            budget.dimension.is_none_or(|dimension| {
+                budget.value.is_some() && event.dims.get(dimension) == budget.value.as_deref()
+            })
+        };
+        let mut of_org = levels.iter().filter(|(scope, _)| *scope.org_id == *event.org_id);
+        if of_org.any(|(scope, decision)| binds(scope) && blocks(decision)) {
             return Ok(());
         }
         self.value.clear();

@@ -7,6 +7,8 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::codec::Decoder;
 use crate::domain::credits::CreditSum;
 use crate::domain::decision::{Action, DecisionReason, LimitDecision};
+use crate::domain::dimension::Dimension;
+use crate::domain::scope::Scope;
 use crate::domain::time::Timestamp;
 use crate::processor::ports::Record;
 
@@ -57,7 +59,7 @@ pub(super) fn line(seen: &Seen, before: Option<&LimitDecision>, sent: Option<Tim
         "{}  {:5}  {}: {}",
         time.get(11..19).unwrap_or(&time),
         level.action.name(),
-        decision.scope.org_id,
+        name(&decision.scope),
         standing(decision.figures.used, decision)
     );
     if let Some(sent) = sent {
@@ -68,6 +70,19 @@ pub(super) fn line(seen: &Seen, before: Option<&LimitDecision>, sent: Option<Tim
     }
     line.push('\n');
     Some(line)
+}
+
+/// Whom a decision binds: `walkers`, or `user ada of walkers (budget daily)`.
+fn name(scope: &Scope) -> String {
+    let org = &scope.org_id;
+    let Some(budget) = &scope.budget else { return org.clone() };
+    let whom = match (budget.dimension.map(Dimension::name), &budget.value) {
+        (Some(dimension), Some(value)) => format!("{dimension} {value} of {org}"),
+        (Some(dimension), None) => format!("each other {dimension} of {org}"),
+        (None, _) => org.clone(),
+    };
+    let whom: String = whom.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    format!("{whom} (budget {})", budget.budget_id)
 }
 
 /// Where an org stands, in words: `used 812.40 of 810 credits, the allowance is spent`.
@@ -93,7 +108,7 @@ const fn in_words(reason: DecisionReason) -> &'static str {
         DecisionReason::AllowanceSpent => "the allowance is spent",
         DecisionReason::OverageSpent => "allowance and extra are spent",
         DecisionReason::WithinBudget => "within the budget",
-        DecisionReason::BudgetSpent => "a budget is spent",
+        DecisionReason::BudgetSpent => "the budget is spent",
         DecisionReason::Guard => "stopped by a guard",
         DecisionReason::Suspended => "suspended",
         DecisionReason::NoPolicy => "no policy",
@@ -111,6 +126,23 @@ fn credits(sum: CreditSum) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::scope::BudgetScope;
+
+    #[test]
+    fn a_budgets_decision_names_whom_it_binds_and_not_the_whole_organisation() {
+        let scope = |dimension, value: Option<&str>| Scope {
+            org_id: "walkers".into(),
+            budget: Some(BudgetScope { dimension, value: value.map(Into::into), budget_id: "daily".into() }),
+        };
+        assert_eq!(name(&Scope::org("walkers")), "walkers");
+        assert_eq!(name(&scope(Some(Dimension::User), Some("ada"))), "user ada of walkers (budget daily)");
+        assert_eq!(name(&scope(Some(Dimension::User), None)), "each other user of walkers (budget daily)");
+        assert_eq!(name(&scope(None, None)), "walkers (budget daily)");
+        assert_eq!(
+            name(&scope(Some(Dimension::User), Some("a\u{1b}[2J"))),
+            "user a\u{fffd}[2J of walkers (budget daily)"
+        );
+    }
 
     #[test]
     fn credits_are_cut_to_two_decimals() {
