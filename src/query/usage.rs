@@ -9,6 +9,7 @@ use crate::domain::terms::DefaultTerms;
 use crate::domain::terms_book::OrgTerms;
 use crate::domain::time::{Hour, Timestamp};
 use crate::domain::walk::Terms;
+use crate::domain::zones;
 use crate::store::StoreSnapshot;
 
 use super::Standing;
@@ -79,7 +80,7 @@ impl PlannedUsage<'_> {
         parts.push(format!("{:?}", self.edges));
         if overage::asked(&self.params) {
             let terms = Terms { org: self.terms, default: self.default };
-            parts.push(terms.next_change_after(self.now).to_string());
+            parts.push(format!("{} {}", terms.next_change_after(self.now), zones::version()));
         }
         format!("{:016x}", hash(parts.iter().map(String::as_bytes)))
     }

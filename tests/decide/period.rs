@@ -78,9 +78,20 @@ fn a_midnight_that_is_skipped_is_the_first_instant_after_the_gap() {
 
 #[test]
 fn a_midnight_that_happens_twice_counts_when_it_first_happens() {
-    // In Havana 01:00 becomes 00:00 on 1 November 2026: midnight is at 04:00 and at 05:00 UTC.
-    let policies = history([anchored(1, "America/Havana", at("2000-01-01T00:00:00Z"))]);
-    assert_eq!(period(&policies, "2026-11-20T00:00:00Z").0, "2026-11-01T04:00:00Z");
+    // In Havana 01:00 became 00:00 on 2 November 2025: midnight was at 04:00 and at 05:00 UTC.
+    let policies = history([anchored(2, "America/Havana", at("2000-01-01T00:00:00Z"))]);
+    assert_eq!(period(&policies, "2025-11-20T00:00:00Z").0, "2025-11-02T04:00:00Z");
+}
+
+#[test]
+fn days_begin_where_the_newest_database_has_them() {
+    // 2026f: Havana keeps its summer time through the winter of 2026, Casablanca is at UTC from September 2026 on.
+    for (zone, starts) in
+        [("America/Havana", "2026-12-01T04:00:00Z"), ("Africa/Casablanca", "2026-12-01T00:00:00Z")]
+    {
+        let policies = history([anchored(1, zone, at("2000-01-01T00:00:00Z"))]);
+        assert_eq!(period(&policies, "2026-12-20T00:00:00Z").0, starts, "{zone}");
+    }
 }
 
 #[test]
