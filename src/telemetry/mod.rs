@@ -1,5 +1,6 @@
 //! What this process tells of itself: one method per happening, which counts it and, where a person should read of
-//! it, logs one line in plain words. Never a line per record, never a global: a test has its own `Telemetry`.
+//! it, logs one line in plain words. Never a line per record; never a global but what Kafka's
+//! clients write (`repeats.rs`): a test has its own `Telemetry`.
 //!
 //! Names and buckets: `metrics.rs`. What goes away with a partition: `partitions.rs`. Readiness: `health.rs`.
 //! Where log lines go: `log.rs`.

@@ -12,7 +12,7 @@ use tallyman::codec::Decoder;
 
 use crate::audit::{self, Audit};
 use crate::exact::{check_answers, crossing, drawn, limits, policies, wait_for_stores};
-use crate::support::{PATIENCE, Site, kafka, start_kafka, wait_until};
+use crate::support::{PATIENCE, Site, kafka, start_kafka, wait_for, wait_until};
 
 /// Makes a topic as nobody should.
 pub fn make_topic(servers: &str, topic: &str, partitions: i32, config: &[(&str, &str)]) {
@@ -106,6 +106,15 @@ fn an_instance_is_ready_when_it_has_caught_up_drains_in_time_and_halts_alone() {
     let (status, reasons) = halted.get("/readyz");
     assert_eq!(status, 503);
     assert!(reasons.contains("halted (store)") && reasons.contains("tallyman rebuild"), "{reasons}");
+    let lag = || {
+        let metrics = halted.metrics();
+        let of = |partition: i32| metrics.known(&format!("tallyman_lag_records{{partition=\"{partition}\"}}"));
+        Some(of(0)? + of(1)?)
+    };
+    let before = wait_for("the lag of halted partitions", PATIENCE, lag);
+    other.tell(&["produce", "--seed", "43", "--count", "500", "--orgs", "50"]);
+    wait_until("it to grow with the log", PATIENCE, || lag() >= Some(before + 500.0));
+    check_metrics(&halted.get("/metrics").1);
     halted.stop();
     other.tell(&["rebuild", "--yes"]);
     let instance = other.run();

@@ -364,7 +364,12 @@ impl Metrics {
 
     /// One sample, named with its labels; 0 where there is none.
     pub fn get(&self, sample: &str) -> f64 {
-        self.0.get(sample).copied().unwrap_or_default()
+        self.known(sample).unwrap_or_default()
+    }
+
+    /// One sample, named with its labels, where there is one.
+    pub fn known(&self, sample: &str) -> Option<f64> {
+        self.0.get(sample).copied()
     }
 
     /// The sum over all samples of that name whose labels hold this value.
