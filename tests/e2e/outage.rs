@@ -117,7 +117,7 @@ fn a_broker_that_is_away_is_in_readyz_within_ten_seconds_and_in_few_lines_of_the
         |line: &Line| ["refused", "Disconnected", "Kafka at"].iter().any(|part| line.all.contains(part));
     let late = of_outage.iter().find(|line| line.at > recovered + 11.seconds() && is_of_outage(line));
     assert!(late.is_none(), "long after it was over: {}", late.map_or("", |line| &line.all));
-    assert!(!said.contains("another member"), "nobody else is in this group");
+    assert!(!said.contains("lost to another member"), "nobody else is in this group");
     assert!(of_outage.len() < 40, "{} lines", of_outage.len());
     let drained = all.iter().filter(|line| line.message.starts_with("drained: ")).count();
     assert!(drained > 0, "what was drained is in the log");
