@@ -321,7 +321,7 @@ async fn listen(main: SocketAddr, probes: Option<SocketAddr>) -> Result<Listener
 fn told(listeners: &Listeners) -> Result<String, AppError> {
     let main = format!("http://{}", listeners.main.local_addr()?);
     Ok(match &listeners.probes {
-        Some(probes) => format!("{main}; probes and metrics also at http://{}", probes.local_addr()?),
+        Some(probes) => format!("{main} (probes and metrics also at http://{})", probes.local_addr()?),
         None => main,
     })
 }

@@ -72,15 +72,18 @@ impl Gate {
         if let Some(name) = headers.keys().find(|name| is_stray(name)) {
             self.telemetry.gate_stray_header(name.as_str());
         }
-        let (request, fault) = match request(headers) {
-            Ok(read) => read,
+        let Asked { request, others, fault } = match asked(headers) {
+            Ok(asked) => asked,
             Err(detail) => return self.refuse(detail),
         };
         let verdict = self.table.check(&request);
-        match fault {
-            // What the legible scopes say is enough to block; it is not enough to allow.
-            Some(detail) if !verdict.is_blocked() => self.refuse(detail),
-            _ => self.respond(&verdict),
+        let Some(detail) = fault else { return self.respond(&verdict) };
+        // What can be read is enough to block, whichever value is the gateway's; it is not enough to allow.
+        let others =
+            others.into_iter().map(|(dimension, value)| self.table.check(&request.with(dimension, value)));
+        match std::iter::once(verdict).chain(others).find(Verdict::is_blocked) {
+            Some(verdict) => self.respond(&verdict),
+            None => self.refuse(detail),
         }
     }
 
@@ -129,48 +132,69 @@ fn is_stray(name: &HeaderName) -> bool {
     name.as_str().starts_with("x-tallyman-") && *name != ORG && HEADERS.iter().all(|(_, known)| known != name)
 }
 
-/// What the headers ask for, and what is wrong with the first dimension whose header is not legible; the error says what is
-/// wrong with the org.
-fn request(headers: &HeaderMap) -> Result<(Request<'_>, Option<String>), String> {
-    let org = value(headers, &ORG)?.ok_or("header x-tallyman-org is missing: the gateway must set it")?;
-    if !is_id(org) {
-        return Err("header x-tallyman-org is no org id: 1 to 128 of A-Z a-z 0-9 . _ : @ -".into());
-    }
-    let mut request = Request::of(org);
-    let mut fault = None;
-    let mut last: Option<(Dimension, &HeaderName)> = None;
-    for (dimension, name) in &HEADERS {
-        let read = match value(headers, name) {
-            Ok(None) => continue,
-            Ok(Some(value)) if !is_value(value) => Err(format!("header {name} is longer than 256 bytes")),
-            read => read,
-        };
-        let read = match last.filter(|(set, _)| set == dimension) {
-            Some((_, other)) => {
-                Err(format!("headers {other} and {name} are one dimension: the gateway must set one"))
-            }
-            None => read,
-        };
-        match read {
-            Ok(Some(value)) => request = request.with(*dimension, value),
-            Ok(None) => {}
-            Err(detail) => fault = fault.or(Some(detail)),
+/// What the headers ask for.
+struct Asked<'h> {
+    /// The org with the first value of each dimension.
+    request: Request<'h>,
+    /// Other values of dimensions that have several, of which one at most is the gateway's.
+    others: Vec<(Dimension, &'h str)>,
+    /// What is wrong with a dimension.
+    fault: Option<String>,
+}
+
+/// Reads the headers; the error is what is wrong with the org.
+fn asked(headers: &HeaderMap) -> Result<Asked<'_>, String> {
+    let missing = || "header x-tallyman-org is missing: the gateway must set it".to_owned();
+    let mut orgs = headers.get_all(&ORG).iter();
+    let org = text(&ORG, orgs.next().ok_or_else(missing)?)?;
+    match org {
+        _ if orgs.next().is_some() => return Err(twice(&ORG)),
+        "" => return Err(missing()),
+        org if !is_id(org) => {
+            return Err("header x-tallyman-org is no org id: 1 to 128 of A-Z a-z 0-9 . _ : @ -".into());
         }
-        last = Some((*dimension, name));
+        _ => {}
     }
-    Ok((request, fault))
+    let mut asked = Asked { request: Request::of(org), others: Vec::new(), fault: None };
+    let mut set: Option<(Dimension, &HeaderName)> = None;
+    for (dimension, name) in &HEADERS {
+        for (place, value) in headers.get_all(name).iter().enumerate() {
+            if place > 0 {
+                asked.fault.get_or_insert_with(|| twice(name));
+            }
+            match (text(name, value), set) {
+                (Err(detail), _) => {
+                    asked.fault.get_or_insert(detail);
+                }
+                (Ok(""), _) => {}
+                (Ok(value), Some((known, other))) if known == *dimension => {
+                    let both =
+                        || format!("headers {other} and {name} are one dimension: the gateway must set one");
+                    asked.fault.get_or_insert_with(both);
+                    asked.others.push((*dimension, value));
+                }
+                (Ok(value), _) => {
+                    asked.request = asked.request.with(*dimension, value);
+                    set = Some((*dimension, name));
+                }
+            }
+        }
+    }
+    Ok(asked)
+}
+
+fn twice(name: &HeaderName) -> String {
+    format!("header {name} stands there twice: the gateway must overwrite it, not add to it")
 }
 
 /// A header's text; an empty one is none.
-fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, String> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        // One of them is not the gateway's.
-        return Err(format!("header {name} stands there twice: the gateway must overwrite it, not add to it"));
-    }
+fn text<'h>(name: &HeaderName, value: &'h HeaderValue) -> Result<&'h str, String> {
     let text = std::str::from_utf8(value.as_bytes()).map_err(|_| format!("header {name} is no UTF-8"))?;
-    Ok(Some(text).filter(|text| !text.is_empty()))
+    if text.is_empty() || is_value(text) {
+        Ok(text)
+    } else {
+        Err(format!("header {name} is longer than 256 bytes"))
+    }
 }
 
 /// The route of `run`.

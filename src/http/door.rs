@@ -3,15 +3,19 @@
 //! is blocked for what is not their fault. So its own answers leave the process as a 500 with a problem.
 //!
 //! They are told apart from ours by turns: hyper writes after the service was asked, or of its own accord.
+//!
+//! A client that does not read its answer is cut off here too, for hyper waits for it without an end.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::time::{Sleep, sleep};
 
 use super::problem::Problem;
 
@@ -40,11 +44,14 @@ pub(super) struct Door<T> {
     instead: Vec<u8>,
     /// Whether hyper's own answer was met: the connection ends with it.
     is_last: bool,
+    /// How long the client may take to make room for more.
+    write_max: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Door<T> {
-    pub(super) const fn new(io: T, turn: Arc<AtomicU8>) -> Self {
-        Self { io, turn, instead: Vec::new(), is_last: false }
+    pub(super) const fn new(io: T, turn: Arc<AtomicU8>, write_max: Duration) -> Self {
+        Self { io, turn, instead: Vec::new(), is_last: false, write_max, waiting: None }
     }
 
     /// Whether these bytes are hyper's own refusal; what is to be written instead is kept then.
@@ -66,9 +73,28 @@ impl<T> Door<T> {
 }
 
 impl<T: Write + Unpin> Door<T> {
+    /// Writes with `write` as far as the client leaves time for it.
+    fn poll_in_time<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        let written = write(Pin::new(&mut self.io), cx);
+        if written.is_ready() {
+            self.waiting = None;
+            return written;
+        }
+        let write_max = self.write_max;
+        ready!(self.waiting.get_or_insert_with(|| Box::pin(sleep(write_max))).as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.instead.is_empty() {
-            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.instead))?;
+            let instead = std::mem::take(&mut self.instead);
+            let written = self.poll_in_time(cx, |io, cx| io.poll_write(cx, &instead));
+            self.instead = instead;
+            let written = ready!(written)?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -86,7 +112,10 @@ impl<T: Read + Unpin> Read for Door<T> {
 
 impl<T: Write + Unpin> Write for Door<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.takes(buf) { Poll::Ready(Ok(buf.len())) } else { Pin::new(&mut self.io).poll_write(cx, buf) }
+        if self.takes(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        self.poll_in_time(cx, |io, cx| io.poll_write(cx, buf))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -116,6 +145,38 @@ impl<T: Write + Unpin> Write for Door<T> {
         if self.takes(first) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        self.poll_in_time(cx, |io, cx| io.poll_write_vectored(cx, bufs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use hyper_util::rt::TokioIo;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_does_not_read_is_cut_off() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (served, _) = listener.accept().await.unwrap();
+            let mut door = Door::new(TokioIo::new(served), turn(), Duration::from_millis(20));
+            let bytes = vec![b'x'; 1 << 16];
+            let mut sent = 0;
+            let error = loop {
+                match poll_fn(|cx| Pin::new(&mut door).poll_write(cx, &bytes)).await {
+                    Ok(count) => sent += count,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(sent > 0);
+            drop(client);
+        });
     }
 }

@@ -38,6 +38,8 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 500;
 /// How long a connection may take to send a request's head, or to stay idle: above nginx's keep-alive of 60 s.
 const HEAD_MAX: Duration = Duration::from_secs(75);
+/// How long a client may take to read what was sent before more can be.
+const WRITE_MAX: Duration = Duration::from_secs(75);
 /// How long a probe may take from its connection to the end of its answer.
 const PROBE_MAX: Duration = Duration::from_secs(10);
 /// After a failed accept (no file is left to open): others may end meanwhile.
@@ -209,7 +211,7 @@ where
     // An answer is one small write: it must not wait for more.
     let _ = stream.set_nodelay(true);
     let turn = door::turn();
-    let door = Door::new(TokioIo::new(stream), Arc::clone(&turn));
+    let door = Door::new(TokioIo::new(stream), Arc::clone(&turn), WRITE_MAX);
     let service = service_fn(move |request| {
         turn.store(Turn::Asked as u8, Ordering::Relaxed);
         let answering = service.call(request);

@@ -1,6 +1,8 @@
 //! The parameters of a usage question as text -> checked ones. Every parameter that is not known is refused with the
 //! nearest known one: a misspelt filter must never widen an answer silently. What they mean: CONTRACT.md, HTTP.
 
+use std::ops::{Range, RangeInclusive};
+
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
@@ -19,7 +21,9 @@ pub const GROUP_BY_MAX: usize = 2;
 /// The most `filter` parameters of one question.
 const FILTERS_MAX: usize = 100;
 /// Years that a range may name: dates beyond have no use, and the calendar ends at 9999.
-const YEARS: std::ops::RangeInclusive<i16> = 1900..=2999;
+const YEARS: RangeInclusive<i16> = 1900..=2999;
+/// The same in UTC hours.
+const HOURS: Range<i32> = -613_608..9_028_800;
 
 const KNOWN: [&str; 11] = [
     "from",
@@ -281,11 +285,14 @@ pub(super) fn instant(name: &'static str, text: &str) -> Result<Timestamp, Query
     if text.len() == 10 {
         return Ok(hour(name, text, &TimeZone::UTC)?.start());
     }
-    // A `+` that was not percent-encoded arrives as a space.
-    let instant = text.replace(' ', "+").parse::<jiff::Timestamp>();
-    let instant = instant.map_err(|_| no_instant(name, text, "2026-11-20T10:15:00Z"))?;
-    check_year(name, text, instant.to_zoned(TimeZone::UTC).year())?;
-    Ok(Timestamp::from_micros(instant.as_microsecond()))
+    let at = parse_instant(text).ok_or_else(|| no_instant(name, text, "2026-11-20T10:15:00Z"))?;
+    check(name, text, HOURS.contains(&at.hour().0))?;
+    Ok(at)
+}
+
+/// A `+` that was not percent-encoded arrives as a space.
+fn parse_instant(text: &str) -> Option<Timestamp> {
+    Timestamp::parse(text).or_else(|| Timestamp::parse(&text.replace(' ', "+")))
 }
 
 fn no_instant(name: &'static str, text: &str, such_as: &str) -> QueryError {
@@ -294,28 +301,21 @@ fn no_instant(name: &'static str, text: &str, such_as: &str) -> QueryError {
     QueryError::parameter(name, format!("`{text}` is {legal}"))
 }
 
-fn check_year(name: &'static str, text: &str, year: i16) -> Result<(), QueryError> {
-    if YEARS.contains(&year) {
-        return Ok(());
-    }
-    let problem = format!("`{text}` is beyond the years {} to {}", YEARS.start(), YEARS.end());
-    Err(QueryError::parameter(name, problem))
+fn check(name: &'static str, text: &str, is_in_bounds: bool) -> Result<(), QueryError> {
+    let problem = || format!("`{text}` is beyond the years {} to {}", YEARS.start(), YEARS.end());
+    if is_in_bounds { Ok(()) } else { Err(QueryError::parameter(name, problem())) }
 }
 
-/// Whether an hour is one that a parameter may name: others can only come from a page token that no answer gave.
+/// Whether an hour is one that a parameter may name, in any zone: others can only come from a page token that no answer gave.
 pub(super) fn is_in_bounds(hour: Hour) -> bool {
-    let instant = jiff::Timestamp::from_second(i64::from(hour.0) * 3600);
-    instant.is_ok_and(|instant| YEARS.contains(&instant.to_zoned(TimeZone::UTC).year()))
+    (HOURS.start - 24..=HOURS.end + 24).contains(&hour.0)
 }
 
 /// An RFC 3339 instant at a whole UTC hour, or a date: the first whole UTC hour of that local day.
 fn hour(name: &'static str, text: &str, zone: &TimeZone) -> Result<Hour, QueryError> {
-    // A `+` that was not percent-encoded arrives as a space.
-    let text = text.replace(' ', "+");
-    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
-        check_year(name, &text, instant.to_zoned(TimeZone::UTC).year())?;
-        let at = Timestamp::from_micros(instant.as_microsecond());
-        if at.hour_at_or_after() != at.hour() || instant.subsec_nanosecond() != 0 {
+    if let Some(at) = parse_instant(text) {
+        check(name, text, HOURS.contains(&at.hour().0))?;
+        if at.hour_at_or_after() != at.hour() {
             let problem =
                 format!("`{text}` is not a whole UTC hour, the finest that is kept; take {}", at.hour().start());
             return Err(QueryError::parameter(name, problem));
@@ -324,10 +324,10 @@ fn hour(name: &'static str, text: &str, zone: &TimeZone) -> Result<Hour, QueryEr
     }
     match text.parse::<Date>() {
         Ok(date) if text.len() == 10 => {
-            check_year(name, &text, date.year())?;
+            check(name, text, YEARS.contains(&date.year()))?;
             Ok(first_hour_of(date, zone))
         }
-        _ => Err(no_instant(name, &text, "2026-11-20T10:00:00Z")),
+        _ => Err(no_instant(name, text, "2026-11-20T10:00:00Z")),
     }
 }
 
@@ -363,6 +363,8 @@ mod tests {
             ("from", "2026-11-20T10:30:00Z", "take 2026-11-20T10:00:00Z"),
             ("from", "yesterday", "neither a date"),
             ("from", "3000-01-01T00:00:00Z", "beyond the years"),
+            ("from", "3000-01-01t00:15:00+01:30", "take 2999"),
+            ("to", "1899-12-31T23:00:00Z", "beyond the years 1900 to 2999"),
             ("measures", "credit", "`credits`"),
             ("order_by", "user", "ordered by `user`"),
             ("order_by", "credits down", "`desc`"),

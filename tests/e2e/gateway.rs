@@ -154,7 +154,8 @@ fn check(instance: &Instance, headers: &[(&str, &str)]) -> (u16, Value) {
 #[test]
 fn nginx_lets_requests_through_blocks_them_and_lets_them_through_again() {
     let kafka = kafka().with_topics("nginx", 2);
-    let site = Site::new(&kafka, &[]);
+    let anywhere = "\"0.0.0.0:0\"";
+    let site = Site::new(&kafka, &[("http.probe_listen", anywhere), ("gate.probe_listen", anywhere)]);
     site.apply(&policy("acme", "10"));
     let gate = site.gate();
     assert_eq!(gate.get("/livez").0, 200);
@@ -177,6 +178,17 @@ fn nginx_lets_requests_through_blocks_them_and_lets_them_through_again() {
     assert_eq!((status, reason.as_str()), (429, "ALLOWANCE_SPENT"));
     assert!((1..=31 * 86_400).contains(&retry_after.unwrap()), "{retry_after:?}");
     assert_eq!(nginx.ask("key-of-free").0, 200, "the others go on");
+
+    // Probes and metrics alone are served anywhere, without an organisation's name.
+    for name in ["gate", "run"] {
+        let (status, metrics) = probe(&site, name, "/metrics");
+        assert!(status == 200 && metrics.contains("tallyman_gate_scopes 1"), "{name}: {metrics}");
+        assert!(
+            !metrics.contains("acme") && metrics.contains("tallyman_lag_records") == (name == "run"),
+            "{metrics}"
+        );
+        assert_eq!((probe(&site, name, "/readyz").0, probe(&site, name, "/v1/check").0), (200, 404), "{name}");
+    }
 
     // The same on `run`'s own listener, and the same table.
     for instance in [&gate, &instance] {
@@ -201,6 +213,16 @@ fn nginx_lets_requests_through_blocks_them_and_lets_them_through_again() {
     second.stop();
     gate.stop();
     instance.stop();
+}
+
+/// Asks the listener that a command told in its log to have for probes alone.
+fn probe(site: &Site, name: &str, path: &str) -> (u16, String) {
+    let log = fs::read_to_string(site.path(&format!("{name}.log"))).unwrap();
+    let (_, address) = log.split_once("also at http://0.0.0.0:").expect(&log);
+    let url = format!("http://127.0.0.1:{}{path}", address.split_once(')').unwrap().0);
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut response = agent.get(&url).header("host", "10.1.2.3").call().unwrap();
+    (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
 }
 
 /// The org's own decision, as the library's gateway holds it.

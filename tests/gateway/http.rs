@@ -252,6 +252,12 @@ fn a_bad_dimension_beside_a_blocked_scope_is_a_block_and_else_no_verdict() {
         );
         let answer = check(&[("x-tallyman-org", "acme")]);
         assert_eq!((answer.status, answer.header("x-tallyman-action")), (500, None), "{headers:?}");
+        // Whichever of several values is the gateway's: no client gets past its own block by adding another.
+        for both in [["ada", "x"], ["x", "ada"]] {
+            let users = both.map(|user| ("x-tallyman-user", user));
+            let answer = check(&[&[("x-tallyman-org", "acme")], &users[..]].concat());
+            assert_eq!(answer.status, 403, "{headers:?} {both:?}");
+        }
         // Who is blocked is not known without the org.
         assert_eq!(check(&[("x-tallyman-org", "no org")]).status, 500, "{headers:?}");
     }
