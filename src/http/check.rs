@@ -78,7 +78,8 @@ impl Gate {
         };
         let verdict = self.table.check(&request);
         let Some(detail) = fault else { return self.respond(&verdict) };
-        // What can be read is enough to block, whichever value is the gateway's; it is not enough to allow.
+        // What can be read is enough to block, whichever spelling is the gateway's; it is not enough to allow. So nobody gets past
+        // their block with another spelling where a gateway lets a 5xx through.
         let others =
             others.into_iter().map(|(dimension, value)| self.table.check(&request.with(dimension, value)));
         match std::iter::once(verdict).chain(others).find(Verdict::is_blocked) {
@@ -134,9 +135,9 @@ fn is_stray(name: &HeaderName) -> bool {
 
 /// What the headers ask for.
 struct Asked<'h> {
-    /// The org with the first value of each dimension.
+    /// The org with the legible values, of two spellings the first.
     request: Request<'h>,
-    /// Other values of dimensions that have several, of which one at most is the gateway's.
+    /// The value of a dimension's other spelling: one of the two is not the gateway's.
     others: Vec<(Dimension, &'h str)>,
     /// What is wrong with a dimension.
     fault: Option<String>,
@@ -158,25 +159,22 @@ fn asked(headers: &HeaderMap) -> Result<Asked<'_>, String> {
     let mut asked = Asked { request: Request::of(org), others: Vec::new(), fault: None };
     let mut set: Option<(Dimension, &HeaderName)> = None;
     for (dimension, name) in &HEADERS {
-        for (place, value) in headers.get_all(name).iter().enumerate() {
-            if place > 0 {
-                asked.fault.get_or_insert_with(|| twice(name));
+        let mut values = headers.get_all(name).iter();
+        let Some(value) = values.next() else { continue };
+        let read = if values.next().is_some() { Err(twice(name)) } else { text(name, value) };
+        match (read, set) {
+            (Err(detail), _) => {
+                asked.fault.get_or_insert(detail);
             }
-            match (text(name, value), set) {
-                (Err(detail), _) => {
-                    asked.fault.get_or_insert(detail);
-                }
-                (Ok(""), _) => {}
-                (Ok(value), Some((known, other))) if known == *dimension => {
-                    let both =
-                        || format!("headers {other} and {name} are one dimension: the gateway must set one");
-                    asked.fault.get_or_insert_with(both);
-                    asked.others.push((*dimension, value));
-                }
-                (Ok(value), _) => {
-                    asked.request = asked.request.with(*dimension, value);
-                    set = Some((*dimension, name));
-                }
+            (Ok(""), _) => {}
+            (Ok(value), Some((known, other))) if known == *dimension => {
+                let both = || format!("headers {other} and {name} are one dimension: the gateway must set one");
+                asked.fault.get_or_insert_with(both);
+                asked.others.push((*dimension, value));
+            }
+            (Ok(value), _) => {
+                asked.request = asked.request.with(*dimension, value);
+                set = Some((*dimension, name));
             }
         }
     }
