@@ -3,6 +3,7 @@
 //! [`DecodeError::Unavailable`], which is never the record's fault: the caller asks again later (Law 7).
 
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
@@ -22,8 +23,10 @@ use crate::domain::terms::TermsRecord;
 
 /// The greatest id that a registry gives: it counts from 1, with 31 bits.
 const SCHEMA_ID_MAX: u32 = i32::MAX.unsigned_abs();
-/// The most schemas asked for ahead of their records: a question takes a call.
+/// The most schemas asked for ahead of their records at a time, and the time after which no other is: a question takes a call,
+/// and a worker's other partitions are not to wait for many.
 const FORESEEN_MAX: usize = 16;
+const FORESEEN_FOR: Duration = Duration::from_millis(100);
 /// First byte of Confluent framing; a schema id of 4 bytes, big end first, follows.
 pub(crate) const FRAMED: u8 = 0;
 /// First bytes of Avro single-object encoding; the fingerprint, little end first, follows.
@@ -239,7 +242,7 @@ impl Decoder {
     /// the other.
     pub fn foresee<'a>(&self, values: impl Iterator<Item = &'a [u8]>) {
         let Some(registry) = &self.registry else { return };
-        let mut asked = Vec::new();
+        let (mut asked, start) = (Vec::new(), Instant::now());
         for value in values {
             let [FRAMED, id @ ..] = value else { continue };
             let Some(id) = id.first_chunk().copied().map(u32::from_be_bytes) else { continue };
@@ -249,7 +252,7 @@ impl Decoder {
             // The answer is for the record itself to meet: a schema that is given is kept by the registry's client.
             let _ = registry.schema(id);
             asked.push(id);
-            if asked.len() == FORESEEN_MAX {
+            if asked.len() == FORESEEN_MAX || start.elapsed() >= FORESEEN_FOR {
                 return;
             }
         }
