@@ -93,7 +93,7 @@ fn a_log_that_shrinks_while_its_partition_waits_halts_it_alone_and_a_rebalance_m
     let registry = Arc::new(Registry::default());
     let (dir, world) = (scratch(), World::new(Options { registry: Some(registry), ..Options::default() }));
     let mut member = world.member("a", dir.path());
-    world.put_raw("usage", 0, Some(&hard()), Some(&[0, 0, 0, 0, 0, 1]));
+    world.put_raw("usage", 0, Some(&hard()), Some(&[0, 0, 0, 0, 1, 1]));
     world.spend("behind", &hard(), "1");
     member.settle().unwrap();
     world.log.truncate(0, end(&world, 0));

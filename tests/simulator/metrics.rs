@@ -63,7 +63,7 @@ fn a_partition_that_waits_before_anything_is_folded_shows_what_waits_and_a_belie
     let json = usage("framed", &hard(), "2", START).to_string();
     let mut framed = Vec::new();
     let event = Decoder::new(None).usage(json.as_bytes()).map(|event| {
-        encode_event(&event, ValueEncoding::Framed(0), &mut framed);
+        encode_event(&event, ValueEncoding::Framed(1), &mut framed);
     });
     event.unwrap();
     world.put_raw("usage", 0, Some(&hard()), Some(&framed));
