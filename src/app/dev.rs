@@ -211,7 +211,7 @@ impl Stage<'_> {
 
     /// A signal, or a worker that cannot go on.
     fn ends(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.app.stop_flag().load(Ordering::Relaxed)
+        self.stop.load(Ordering::Relaxed) || self.app.is_ending()
     }
 }
 

@@ -2,10 +2,11 @@
 //! group and writes nothing, so any number of them may run, one beside each gateway.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{AppError, listen, registry_client, told};
+use super::{AppError, FOLLOWER, listen, registry_client, told};
 use crate::cli::gate::GateArgs;
 use crate::clock::SystemClock;
 use crate::config::Settings;
@@ -13,10 +14,13 @@ use crate::gateway::{Gateway, Source};
 use crate::http::{self, Gate};
 use crate::telemetry::Telemetry;
 
+/// Time between two looks at whether the decisions are still followed.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When the settings cannot be used or the address is taken. Kafka may be out of reach: it is tried again, and `/readyz`
+/// When the settings cannot be used, the address is taken, or the decisions are no longer followed. Kafka may be out of reach: it is tried again, and `/readyz`
 /// says so.
 pub fn gate(settings: &Settings, _args: &GateArgs) -> Result<(), AppError> {
     let address = settings.gate.listen;
@@ -35,13 +39,20 @@ pub fn gate(settings: &Settings, _args: &GateArgs) -> Result<(), AppError> {
     telemetry.started(&told(&listeners)?);
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let unfollowed = async {
+            while gateway.is_following() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
         let asked = async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = unfollowed => {}
             }
             telemetry.stopping("finishing what is under way");
         };
-        Ok(http::serve_gate(listeners, gate, asked).await?)
+        http::serve_gate(listeners, gate, asked).await?;
+        if gateway.is_following() { Ok(()) } else { Err(AppError::Panicked(FOLLOWER)) }
     })
 }

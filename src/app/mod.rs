@@ -22,10 +22,13 @@ use crate::processor::settings::{AdoptFrom, TaskSettings, WorkerSettings};
 use crate::processor::worker::{Shared, Worker, WorkerError};
 use crate::query::{Query, TopicNames};
 use crate::registry;
-use crate::store::{FoldSettings, Shelf, Store, StoreError, StoreMemory};
+use crate::store::{self, FoldSettings, Shelf, Store, StoreError, StoreMemory};
 use crate::telemetry::{Health, Telemetry};
 
+use ending::EndsAll;
+
 pub mod dev;
+mod ending;
 pub mod gate;
 pub mod run;
 
@@ -43,6 +46,9 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 const FLUSH_ROWS_MAX: usize = 400_000;
 /// How long a drain may take before the process ends without it: what is not persisted is replayed.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// What the thread that follows the decisions is called in messages.
+const FOLLOWER: &str = "the thread that follows the decisions";
 
 /// Why the application cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +91,9 @@ pub enum AppError {
     /// A worker did not end in time.
     #[error("a worker did not drain within 10 s; what it had not persisted is replayed at the next start")]
     Drain,
+    /// The HTTP server's task or the thread that follows the decisions ended by a panic.
+    #[error("{0} panicked; the log names the place. This is a fault of tallyman: report it. Start it again")]
+    Panicked(&'static str),
     /// The store's memory or directory.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -112,7 +121,7 @@ pub struct App {
     telemetry: Telemetry,
     health: Health,
     query: Query,
-    _gateway: Gateway,
+    gateway: Gateway,
     _watch: ClusterWatch,
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
     runtime: tokio::runtime::Runtime,
@@ -217,10 +226,12 @@ impl App {
             .with_probe_orgs(settings.probe_orgs);
         let started = told(&listeners)?;
         let (http_stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let http = runtime.spawn(http::serve(listeners, state, async move {
+        let ends_all = EndsAll(Arc::clone(&shared.stop));
+        let http = runtime.spawn(async move {
+            let _ends_all = ends_all;
             // An error is the sender's end, which is a reason to stop too.
-            let _ = stopped.await;
-        }));
+            http::serve(listeners, state, async move { drop(stopped.await) }).await
+        });
         shared.telemetry.started(&started);
         Ok(Self {
             address,
@@ -228,7 +239,7 @@ impl App {
             telemetry: shared.telemetry,
             health: shared.health,
             query,
-            _gateway: gateway,
+            gateway,
             _watch: watch,
             workers,
             runtime,
@@ -267,32 +278,31 @@ impl App {
         self.runtime.handle()
     }
 
-    /// Waits until it is told to stop or a worker ends, then drains within ten seconds.
+    /// Whether it was asked to stop, or a part of it has ended: it cannot go on, and [`App::wait`] says why.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || !self.gateway.is_following()
+    }
+
+    /// Waits until it is asked to stop or a part of it ends, then drains within ten seconds.
     ///
     /// # Errors
-    /// The first worker's, or [`AppError::Drain`].
+    /// What ended by itself: a worker, the HTTP server, the thread that follows the decisions; or [`AppError::Drain`].
     pub fn wait(self) -> Result<(), AppError> {
-        while !self.stop.load(Ordering::Relaxed) {
+        while !self.is_ending() {
             std::thread::park_timeout(Duration::from_millis(50));
         }
+        let followed = if self.gateway.is_following() { Ok(()) } else { Err(AppError::Panicked(FOLLOWER)) };
+        self.stop.store(true, Ordering::Relaxed);
         self.health.stopping();
         self.telemetry.stopping("draining");
-        let started = Instant::now();
-        let mut outcome = Ok(());
-        for worker in self.workers {
-            while !worker.is_finished() && started.elapsed() < DRAIN_MAX {
-                std::thread::park_timeout(Duration::from_millis(5));
-            }
-            if !worker.is_finished() {
-                return Err(AppError::Drain);
-            }
-            let ended = worker.join().unwrap_or_else(|_| Err(WorkerError::Fatal("a worker panicked".into())));
-            outcome = outcome.and(ended.map_err(AppError::from));
-        }
+        let drained = drain(self.workers);
         // The server may have ended by itself; then nobody listens, and its own error is told below.
         let _ = self.http_stop.send(());
-        let http = self.runtime.block_on(self.http);
-        outcome.and(http.map_or(Ok(()), |ended| ended.map_err(AppError::from)))
+        let served = self.runtime.block_on(self.http);
+        // A question that still reads a store must not keep the process.
+        self.runtime.shutdown_background();
+        drained.and(served.map_or(Err(AppError::Panicked("the HTTP server")), |ended| Ok(ended?))).and(followed)
     }
 
     /// Stops it and waits.
@@ -324,6 +334,25 @@ fn told(listeners: &Listeners) -> Result<String, AppError> {
         Some(probes) => format!("{main} (probes and metrics also at http://{})", probes.local_addr()?),
         None => main,
     })
+}
+
+/// Waits for the workers, each of which publishes, persists and lets go; the first error of one that could not.
+fn drain(workers: Vec<JoinHandle<Result<(), WorkerError>>>) -> Result<(), AppError> {
+    let deadline = Instant::now() + DRAIN_MAX;
+    let mut outcome = Ok(());
+    for worker in workers {
+        while !worker.is_finished() && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        let ended = if worker.is_finished() {
+            // A panic is told by the worker's own thread; only its end can still panic.
+            worker.join().map_or(Err(AppError::Panicked("the end of a worker")), |ended| Ok(ended?))
+        } else {
+            Err(AppError::Drain)
+        };
+        outcome = outcome.and(ended);
+    }
+    outcome
 }
 
 fn worker_settings(
@@ -391,16 +420,8 @@ impl Crew {
         let shared = self.shared.clone();
         let mut worker = Worker::new(number, (source, sink), codec, self.settings.clone(), shared.clone(), open);
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-        Ok(thread.spawn(move || {
-            let ended = worker.run();
-            if let Err(error) = &ended {
-                shared.health.failed(error.to_string());
-                tracing::error!("{error}");
-            }
-            // One worker that cannot go on ends the instance: another one takes its partitions over.
-            shared.stop.store(true, Ordering::Relaxed);
-            ended
-        })?)
+        // One worker that cannot go on ends the instance: another one takes its partitions over.
+        Ok(thread.spawn(move || ending::run(number, &shared, || worker.run()))?)
     }
 }
 

@@ -18,6 +18,7 @@ mod verdict;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
@@ -71,6 +72,7 @@ const PATIENT: Duration = Duration::from_secs(20);
 pub struct Gateway {
     table: Arc<Table>,
     stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
 impl Gateway {
@@ -86,8 +88,8 @@ impl Gateway {
         let table = Arc::new(Table::new(rules, Arc::clone(&source.clock)));
         let stop = Arc::new(AtomicBool::new(false));
         let follower = Follower::new(source, Arc::clone(&table), Arc::clone(&stop));
-        std::thread::Builder::new().name("gateway".into()).spawn(move || follower.run())?;
-        Ok(Self { table, stop })
+        let thread = std::thread::Builder::new().name("gateway".into()).spawn(move || follower.run())?;
+        Ok(Self { table, stop, thread })
     }
 
     /// What was decided for such a request; see [`Table::check`]. Before [`Gateway::is_ready`] most organisations
@@ -101,6 +103,12 @@ impl Gateway {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.table.is_ready()
+    }
+
+    /// Whether it still follows. Only a panic ends that: then what it knows grows old, and it should be started again.
+    #[must_use]
+    pub fn is_following(&self) -> bool {
+        !self.thread.is_finished()
     }
 
     /// Waits until [`Gateway::is_ready`].

@@ -30,6 +30,17 @@ pub enum WorkerError {
     /// The log or the producer will not work without a person.
     #[error("{0}")]
     Fatal(String),
+    /// A worker or one of its flushes panicked.
+    #[error(
+        "worker {worker} panicked: {message}. This is a fault of tallyman: report it with the log. Start it again; \
+         nothing that was committed is lost"
+    )]
+    Panicked {
+        /// Its number, from 0.
+        worker: usize,
+        /// What the panic said.
+        message: String,
+    },
 }
 
 impl From<PortError> for WorkerError {

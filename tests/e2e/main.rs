@@ -9,6 +9,8 @@ mod servers;
 mod audit;
 mod bad_records;
 mod desk;
+mod disk;
+mod ending;
 mod enforcement;
 mod exact;
 mod gateway;
