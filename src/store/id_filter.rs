@@ -104,6 +104,12 @@ impl IdFilter {
         self.segments.last_mut().expect("a filter has a segment").insert(hash);
     }
 
+    /// Adds all that another filter holds. The greatest segment stays the last one, which takes what comes.
+    pub(super) fn join(&mut self, mut other: Self) {
+        self.segments.splice(0..0, std::mem::take(&mut other.segments));
+        self.taken += std::mem::take(&mut other.taken);
+    }
+
     /// Whether the id may have been added; `false` is certain.
     pub(super) fn may_hold(&self, hash: IdHash) -> bool {
         self.segments.iter().rev().any(|segment| segment.may_hold(hash))

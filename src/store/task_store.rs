@@ -137,10 +137,11 @@ impl Store {
             }
         }
         let meta = tables.get(Table::Meta, &store_keys::TASK, store_values::read_task)?;
-        let ids = Ids::load(&tables, &memory.filters)?;
+        let tables = Arc::new(tables);
+        let ids = Ids::open(&tables, &memory.filters)?;
         let asked = meta.as_ref().map_or(0, |meta| meta.position);
         let flushes = Flushes { asked, ..Flushes::default() };
-        Ok(Self { tables: Arc::new(tables), ids, partition, meta, flushes, stall_time: Duration::ZERO })
+        Ok(Self { tables, ids, partition, meta, flushes, stall_time: Duration::ZERO })
     }
 
     /// The partition.
@@ -242,9 +243,7 @@ impl Store {
     /// # Errors
     /// When the disk refuses.
     pub fn written(&mut self, written: Written) -> Result<(), StoreError> {
-        if self.is_stalled()? {
-            self.stall_time += written.took;
-        }
+        // First what the store holds now, whatever fails below: records that it counted must never be folded again.
         for (bucket, id, _) in written.ids {
             self.ids.insert(bucket, id);
         }
@@ -254,6 +253,10 @@ impl Store {
         }
         let position = written.meta.position;
         self.meta = Some(written.meta);
+        self.ids.take_what_was_read()?;
+        if self.is_stalled()? {
+            self.stall_time += written.took;
+        }
         self.flush_when_due(position)
     }
 
@@ -308,7 +311,9 @@ impl Store {
     /// When the disk refuses, or a reader is still there after 10 s.
     pub fn close(mut self) -> Result<(), StoreError> {
         let flushed = self.flush();
-        let closed = self.tables.close(CLOSE_PATIENCE);
+        let Self { tables, ids, .. } = self;
+        drop(ids);
+        let closed = tables.close(CLOSE_PATIENCE);
         flushed.and(closed)
     }
 
