@@ -181,6 +181,9 @@ impl App {
         let default_terms = settings.default_terms()?.clone();
         http::check_listen(settings.http.listen)?;
         kafka.check()?;
+        // What this machine lacks must be known before partitions are taken from an instance that can hold them.
+        store::prepare_place(&settings.store.dir, store_space(settings))?;
+        store::open_files_of_store(kafka.partitions)?;
         if wiring.check_topics {
             check_topics(settings, &kafka)?;
         }
@@ -205,7 +208,7 @@ impl App {
         let watch = ClusterWatch::start(&kafka, shared.health.clone(), shared.telemetry.clone())?;
         let crew = Crew {
             settings: worker_settings(settings, &wiring, default_terms.clone(), partitions),
-            opener: Opener::new(settings, shared.telemetry.clone()),
+            opener: Opener::new(settings, store::open_files_of_store(partitions)?, shared.telemetry.clone()),
             kafka,
             offsets: wiring.offsets,
             registry: registry_client(&settings.registry)?,
@@ -425,21 +428,31 @@ impl Crew {
     }
 }
 
+/// Bytes that must be free for a store to be opened.
+const fn store_space(settings: &Settings) -> u64 {
+    store::space_needed(settings.store_memory_bytes())
+}
+
 #[derive(Clone)]
 struct Opener {
     dir: PathBuf,
+    space: u64,
     fold: FoldSettings,
     memory: StoreMemory,
     telemetry: Telemetry,
 }
 
 impl Opener {
-    fn new(settings: &Settings, telemetry: Telemetry) -> Self {
-        let memory = StoreMemory::new(usize::try_from(settings.memory_limit_bytes / 2).unwrap_or(usize::MAX));
-        Self { dir: settings.store.dir.clone(), fold: fold_settings(settings), memory, telemetry }
+    fn new(settings: &Settings, open_files: i32, telemetry: Telemetry) -> Self {
+        let bytes = usize::try_from(settings.store_memory_bytes()).unwrap_or(usize::MAX);
+        let memory = StoreMemory::new(bytes).with_open_files(open_files);
+        let (dir, space) = (settings.store.dir.clone(), store_space(settings));
+        Self { dir, space, fold: fold_settings(settings), memory, telemetry }
     }
 
     fn open(&self, partition: i32) -> Result<Store, StoreError> {
+        // A disk that is nearly full would only halt the partition again, after a replay.
+        store::check_space(&self.dir, self.space)?;
         let store = Store::create_or_open(&self.dir, partition, &self.fold, &self.memory)?;
         if let Some(before) = store.note_zones(zones::version())? {
             self.telemetry.zones_changed(partition, before.as_deref(), zones::version());

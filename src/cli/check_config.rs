@@ -1,10 +1,12 @@
-//! `tallyman check-config`: the settings in effect, each with the place that it came from. Secrets are never shown.
+//! `tallyman check-config`: the settings in effect, each with the place that it came from, and whether this machine can
+//! hold the stores. Secrets are never shown. It asks nobody else: Kafka is not met.
 
 use std::io::Write;
 
 use super::table::{Output, Table};
 use crate::config::{ConfigError, Settings};
 use crate::domain::zones;
+use crate::store::{self, StoreError};
 
 /// Arguments of `tallyman check-config`.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,5 +40,13 @@ pub(super) fn run(settings: &Settings, args: &CheckConfigArgs, out: &mut dyn Wri
     if settings.limits_default.is_none() {
         eprintln!("\nThese settings are fine for all commands but `run`. {}", ConfigError::NoDefaultLimits);
     }
-    Ok(())
+    check_machine(settings).map_err(|error| anyhow::anyhow!("`run` would not start here: {error}"))
+}
+
+/// What `run` checks before it joins the group, but for the true count of partitions, which Kafka alone knows.
+fn check_machine(settings: &Settings) -> Result<(), StoreError> {
+    let dir = &settings.store.dir;
+    store::check_place(dir, store::space_needed(settings.store_memory_bytes()))?;
+    let stored = i32::try_from(store::partitions(dir)?.len()).unwrap_or(i32::MAX);
+    store::open_files_of_store(settings.kafka.partitions.max(stored)).map(drop)
 }

@@ -185,6 +185,13 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Bytes that read caches, write buffers and filters of all stores may take together: half of `memory.limit`. A quarter is
+    /// for rows that wait for a flush, the rest for what is fetched and on its way.
+    #[must_use]
+    pub const fn store_memory_bytes(&self) -> u64 {
+        self.memory_limit_bytes / 2
+    }
+
     /// What an org without a policy gets. `run` must know; other commands do not ask.
     ///
     /// # Errors

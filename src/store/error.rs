@@ -1,5 +1,6 @@
 //! What can go wrong with a store, and what to do then. RocksDB's own words stay in the message.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::codec::store_bytes::StoredError;
@@ -51,6 +52,56 @@ pub enum StoreError {
         /// How long the close waited.
         seconds: u64,
     },
+    /// Its disk has no room left.
+    #[error(
+        "the disk of the store in {path} is full: {problem}. Free space on it, or give the instance that owns the \
+         partition a larger one as `store.dir`; nothing is lost, for the log holds it"
+    )]
+    Full {
+        /// Its directory.
+        path: PathBuf,
+        /// What RocksDB said.
+        problem: String,
+    },
+    /// The place of the stores has less room than they need.
+    #[error(
+        "the disk of `store.dir` ({path}) has {} MiB free and {} MiB are needed, a quarter of memory.limit. Free space \
+         on it, set `store.dir` to a larger disk, or lower memory.limit",
+        free >> 20,
+        needed.div_ceil(1 << 20)
+    )]
+    NoSpace {
+        /// What was looked at.
+        path: PathBuf,
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that are needed.
+        needed: u64,
+    },
+    /// A directory of the stores in which nothing can be written.
+    #[error(
+        "no store can be written in {path}: {error}. Give the user that runs tallyman the right to write there, or set \
+         `store.dir` to another directory"
+    )]
+    Unwritable {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The process may open too few files.
+    #[error(
+        "this process may have {limit} files open, and {needed} are needed for the stores of {partitions} partitions, \
+         Kafka and HTTP. Raise the hard limit: `ulimit -n {needed}`, or LimitNOFILE={needed} in a systemd unit"
+    )]
+    FewFiles {
+        /// The limit.
+        limit: u64,
+        /// The least that does.
+        needed: u64,
+        /// For so many partitions.
+        partitions: u64,
+    },
     /// The disk or the operating system refused.
     #[error("the store in {path} cannot be read or written: {problem}. Check the disk's space, rights and health")]
     Io {
@@ -69,6 +120,10 @@ impl StoreError {
         let says = |text: &str| problem.contains(text);
         match error.kind() {
             _ if says("lock hold by current process") || says("While lock file") => Self::InUse { path, problem },
+            // The first words are RocksDB's for a full disk and for a limit, the others the operating system's.
+            _ if says("No space left") || says("Space limit") || says("Disk quota exceeded") => {
+                Self::Full { path, problem }
+            }
             rocksdb::ErrorKind::Corruption => Self::Corrupt { path, problem },
             rocksdb::ErrorKind::IOError if says("No such file") => Self::Corrupt { path, problem },
             _ => Self::Io { path, problem },

@@ -9,6 +9,9 @@ use rocksdb::{Cache, WriteBufferManager};
 /// The least share that works: below it RocksDB would flush at every batch.
 const SHARE_MIN: usize = 32 << 20;
 
+/// Files that one store keeps open where nobody counts them.
+const OPEN_FILES: i32 = 256;
+
 /// Memory shared by the stores of a process; clones share it.
 #[derive(Clone)]
 pub struct StoreMemory {
@@ -16,6 +19,8 @@ pub struct StoreMemory {
     pub(super) write_buffers: WriteBufferManager,
     pub(super) filters: FilterMemory,
     write_buffer_bytes: usize,
+    /// The most files that one store keeps open.
+    pub(super) open_files: i32,
 }
 
 impl StoreMemory {
@@ -27,7 +32,13 @@ impl StoreMemory {
         let cache = Cache::new_lru_cache(5 * eighth);
         let write_buffers =
             WriteBufferManager::new_write_buffer_manager_with_cache(3 * eighth, false, cache.clone());
-        Self { cache, write_buffers, filters: FilterMemory::new(3 * eighth), write_buffer_bytes: 3 * eighth }
+        Self { cache, write_buffers, filters: FilterMemory::new(3 * eighth), write_buffer_bytes: 3 * eighth, open_files: OPEN_FILES }
+    }
+
+    /// The same, with so many files that one store keeps open at most.
+    #[must_use]
+    pub fn with_open_files(self, open_files: i32) -> Self {
+        Self { open_files, ..self }
     }
 
     /// The size at which one table's write buffer is flushed by itself.

@@ -5,13 +5,15 @@
 //! This room never decides what a row holds, never reads a clock, and is the only one that knows RocksDB.
 //!
 //! Read on: `tables` (files and their tuning), `task_store` (the worker's side), `batch` and `writer`, `ids` and `id_filter`
-//! (duplicates), `reader` (questions), `shelf` (who may read what).
+//! (duplicates), `reader` (questions), `shelf` (who may read what), `place` (whether the disk can hold
+//! them).
 
 mod batch;
 mod error;
 mod id_filter;
 mod ids;
 mod memory;
+mod place;
 mod reader;
 mod shelf;
 mod tables;
@@ -23,6 +25,7 @@ pub use crate::codec::store_values::{FoldSettings, LastRecord, TaskMeta};
 pub use batch::StoreBatch;
 pub use error::StoreError;
 pub use memory::StoreMemory;
+pub use place::{check_place, check_space, free_bytes, open_files_of_store, prepare_place, space_needed};
 pub use reader::{EachRow, StoreReader, StoreSnapshot};
 pub use shelf::Shelf;
 pub use task_store::{Store, StoreStats, destroy, partitions};

@@ -97,7 +97,7 @@ impl Tables {
         options.set_atomic_flush(true);
         options.set_write_buffer_manager(&memory.write_buffers);
         options.set_max_background_jobs(2);
-        options.set_max_open_files(256);
+        options.set_max_open_files(memory.open_files);
         options.set_bytes_per_sync(1 << 20);
         options.set_keep_log_file_num(2);
         options.set_max_log_file_size(1 << 20);

@@ -22,6 +22,7 @@ mod outage;
 mod pods;
 mod registry;
 mod rollover;
+mod start;
 mod support;
 mod verifier;
 mod worked_example;
