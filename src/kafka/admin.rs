@@ -20,6 +20,8 @@ use super::settings::{KafkaSettings, told};
 
 /// How long the controller may take.
 const ASK: Duration = Duration::from_secs(20);
+/// How long a broker that has just listed its topics may take to tell their settings.
+const DESCRIBE: Duration = Duration::from_secs(10);
 /// Greater than the usage topic's limit by what a dead letter's headers add: a record that fits there fits here.
 const DEAD_LETTER_BYTES_MAX: &str = "2097152";
 
@@ -168,8 +170,16 @@ impl<'a> Admin<'a> {
             return Ok(problems);
         }
         let what = "the topics' settings cannot be read";
-        let described = block_on(self.client.describe_configs(&resources, &options()))
-            .map_err(|error| self.settings.cluster_error(what, &error))?;
+        let options = AdminOptions::new().request_timeout(Some(DESCRIBE));
+        let described = block_on(self.client.describe_configs(&resources, &options)).map_err(|error| match error {
+            // The topics were listed just now: whoever did that is there, and either slow or no Kafka.
+            KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut) => Error::Unanswered {
+                servers: self.settings.bootstrap_servers.clone(),
+                request: "DescribeConfigs",
+                seconds: DESCRIBE.as_secs(),
+            },
+            error => self.settings.cluster_error(what, &error),
+        })?;
         for ((topic, wanted), described) in wanted.iter().zip(described) {
             let described =
                 described.map_err(|code| self.settings.cluster_error(what, &KafkaError::AdminOp(code)))?;

@@ -63,6 +63,20 @@ pub enum Error {
         /// What it, or the client, said.
         reason: String,
     },
+    /// Some broker is there, and does not answer what Kafka answers.
+    #[error(
+        "Kafka at {servers} lists its topics, but did not answer {request} within {seconds} s: it is overloaded, or does not \
+         know that request. Tallyman needs Apache Kafka 2.5 or later, or a broker with all its requests; the embedded one of \
+         `tallyman dev` serves `dev` alone"
+    )]
+    Unanswered {
+        /// Bootstrap servers.
+        servers: String,
+        /// What was asked of it.
+        request: &'static str,
+        /// How long it had.
+        seconds: u64,
+    },
     /// A topic that should exist does not.
     #[error("topic `{0}` does not exist; `tallyman topics create` makes it")]
     NoTopic(String),
@@ -79,7 +93,9 @@ pub enum Error {
 impl From<Error> for PortError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Cluster { .. } | Error::Undelivered { .. } => Self::Retriable(error.to_string()),
+            Error::Cluster { .. } | Error::Unanswered { .. } | Error::Undelivered { .. } => {
+                Self::Retriable(error.to_string())
+            }
             Error::ReservedKey { .. } | Error::Settings(_) | Error::NoTopic(_) => Self::Fatal(error.to_string()),
         }
     }
