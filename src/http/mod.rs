@@ -41,7 +41,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 
 use crate::query::{Query, QueryError};
-use crate::telemetry::{Health, Telemetry};
+use crate::telemetry::{Health, TaskState, Telemetry};
 pub use check::Gate;
 pub use gate::serve_gate;
 pub use listener::Listeners;
@@ -119,10 +119,16 @@ impl ApiState {
             question(&query)
         });
         match asked.await.map_err(|_| internal("the question panicked"))? {
-            Err(QueryError::NotHere { org, partition }) if self.is_assigned(partition) => {
-                let detail =
-                    format!("org `{org}` stands in partition {partition}, which is being restored; ask again");
-                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).about(partition).retry_after(2))
+            Err(QueryError::NotHere { org, partition }) => {
+                let owned = self.health.tasks().into_iter().find(|(owned, _)| *owned == partition);
+                let Some((_, task)) = owned else { return Err(QueryError::NotHere { org, partition }.into()) };
+                // A halted one may be mended by a person, which takes longer than a restore.
+                let (state, seconds) = match task {
+                    TaskState::Halted { .. } => (task.to_string(), 30),
+                    _ => ("is being restored; ask again".to_owned(), 2),
+                };
+                let detail = format!("org `{org}` stands in partition {partition}, which {state}");
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).about(partition).retry_after(seconds))
             }
             // 421 would send the caller to an owner that nobody can name, and perhaps there is none.
             Err(QueryError::NotHere { org, partition }) if !self.health.is_member() => {
@@ -134,10 +140,6 @@ impl ApiState {
             }
             other => Ok(other?),
         }
-    }
-
-    fn is_assigned(&self, partition: i32) -> bool {
-        self.health.tasks().iter().any(|(assigned, _)| *assigned == partition)
     }
 }
 
