@@ -12,7 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use support::kafka::Kafka;
 use support::ports::{
-    TICK, accept, commit, control, number, offsets, output, owner, produce, rebalance, records, sink, source,
+    TICK, accept, commit, control, number, offsets, output, owner, poll, produce, rebalance, records, sink, source,
 };
 use tallyman::kafka::{
     KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper, Producer, Sent, TopicOutcome, check_topics, cluster_info,
@@ -90,25 +90,25 @@ fn partitions_move_only_when_their_owner_lets_go() {
     let mut second = source(&settings, "127.0.0.1:2/n/0");
     let deadline = Instant::now() + Duration::from_secs(30);
     let revoked = loop {
-        if let Polled::Rebalance(Rebalance::Revoked(revoked)) = first.poll(TICK).unwrap() {
+        if let Polled::Rebalance(Rebalance::Revoked(revoked)) = poll(&mut first) {
             break revoked;
         }
-        assert!(!matches!(second.poll(TICK).unwrap(), Polled::Rebalance(_)), "nothing is free yet");
+        assert!(!matches!(poll(&mut second), Polled::Rebalance(_)), "nothing is free yet");
         assert!(Instant::now() < deadline);
     };
     assert_eq!(revoked.len(), 2);
     let held = Instant::now();
     while held.elapsed() < Duration::from_secs(2) {
-        assert!(!matches!(second.poll(TICK).unwrap(), Polled::Rebalance(_)), "the owner has not let go");
+        assert!(!matches!(poll(&mut second), Polled::Rebalance(_)), "the owner has not let go");
         assert!(records(&mut first).is_empty());
     }
     first.release(&revoked);
     let released = Instant::now();
     let given = loop {
-        if let Polled::Rebalance(Rebalance::Assigned(given)) = second.poll(TICK).unwrap() {
+        if let Polled::Rebalance(Rebalance::Assigned(given)) = poll(&mut second) {
             break given;
         }
-        assert!(matches!(first.poll(TICK).unwrap(), Polled::Records(_)));
+        assert!(matches!(poll(&mut first), Polled::Records(_)));
         assert!(released.elapsed() < Duration::from_secs(20));
     };
     println!("handed over {:?} after the release", released.elapsed());
@@ -143,10 +143,10 @@ fn a_rebalance_at_the_end_of_the_log_skips_nothing() {
     let Rebalance::Revoked(revoked) = ({
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            if let Polled::Rebalance(rebalance) = first.poll(TICK).unwrap() {
+            if let Polled::Rebalance(rebalance) = poll(&mut first) {
                 break rebalance;
             }
-            assert!(matches!(second.poll(TICK).unwrap(), Polled::Records(_)));
+            assert!(matches!(poll(&mut second), Polled::Records(_)));
             assert!(Instant::now() < deadline);
         }
     }) else {

@@ -182,11 +182,11 @@ impl KafkaSource {
         }
     }
 
-    /// Answers by itself a rebalance that moves nothing: there is nothing to recover or to let go.
+    /// Answers by itself a rebalance that takes nothing: there is nothing to let go. An assignment of nothing is the worker's
+    /// all the same: it has joined the group, and is not needed.
     fn concerns_us(&mut self, rebalance: &Rebalance) -> bool {
         self.unanswered = true;
         match rebalance {
-            Rebalance::Assigned(partitions) if partitions.is_empty() => self.accept(&[]),
             Rebalance::Revoked(partitions) | Rebalance::Lost(partitions) if partitions.is_empty() => {
                 self.release(&[]);
             }

@@ -59,6 +59,28 @@ fn a_killed_member_is_replaced_by_the_other() {
 }
 
 #[test]
+fn a_worker_without_a_partition_keeps_no_instance_from_being_ready() {
+    const PARTITIONS: usize = 3;
+    let kafka = kafka().with_topics("spare", 3);
+    // A worker a core, no more than partitions: two instances of two workers on two cores.
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(PARTITIONS);
+    let sites: Vec<Site> = (0..=PARTITIONS / workers).map(|_| Site::new(&kafka, &[])).collect();
+    let instances: Vec<Instance> = sites.iter().map(Site::run).collect();
+    instances.iter().for_each(|instance| instance.wait_until_ready(PATIENCE));
+    wait_until("every partition to have an owner", PATIENCE, || {
+        let owned: f64 =
+            instances.iter().map(|instance| instance.metrics().sum("tallyman_assigned_partitions")).sum();
+        (owned - 3.0).abs() < 0.5
+    });
+    sites[0].tell(&["produce", "--seed", "23", "--count", "3000", "--orgs", "30"]);
+    sites[0].wait_for_the_end(PATIENCE);
+    instances.iter().for_each(|instance| instance.wait_until_ready(PATIENCE));
+    for instance in instances {
+        instance.stop();
+    }
+}
+
+#[test]
 fn a_stopped_member_hands_over_and_comes_back_without_loss() {
     let kafka = kafka().with_topics("stopped", 4);
     let (first, second) = (Site::new(&kafka, &[]), Site::new(&kafka, &[]));

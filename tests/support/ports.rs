@@ -39,11 +39,21 @@ pub fn sink(settings: &KafkaSettings, id: &str) -> KafkaSink {
     KafkaSink::new(settings, "127.0.0.1:1/n/0", id, OffsetKeeper::Broker).unwrap()
 }
 
+/// What one poll gives. An assignment of nothing, which a member gets while others move, is answered.
+pub fn poll(source: &mut KafkaSource) -> Polled<Batch> {
+    loop {
+        match source.poll(TICK).unwrap() {
+            Polled::Rebalance(Rebalance::Assigned(none)) if none.is_empty() => accept(source, &[]),
+            polled => return polled,
+        }
+    }
+}
+
 /// The rebalance that comes next, and the records before it.
 pub fn rebalance(source: &mut KafkaSource) -> Rebalance {
     let deadline = Instant::now() + Duration::from_secs(30);
     while Instant::now() < deadline {
-        if let Polled::Rebalance(rebalance) = source.poll(TICK).unwrap() {
+        if let Polled::Rebalance(rebalance) = poll(source) {
             return rebalance;
         }
     }
@@ -69,7 +79,7 @@ pub fn owner(settings: &KafkaSettings) -> KafkaSource {
 
 /// What one poll gives, where no rebalance is expected.
 pub fn records(source: &mut KafkaSource) -> Batch {
-    match source.poll(TICK).unwrap() {
+    match poll(source) {
         Polled::Records(batch) => batch,
         Polled::Rebalance(rebalance) => panic!("{rebalance:?}"),
     }

@@ -29,9 +29,11 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         let telemetry = self.shared.telemetry.clone();
         match rebalance {
             Rebalance::Assigned(partitions) => {
-                telemetry.rebalanced(Moved::Assigned, &partitions);
-                self.publish_gathered();
-                let stores = self.open_stores(&partitions);
+                if !partitions.is_empty() {
+                    telemetry.rebalanced(Moved::Assigned, &partitions);
+                    self.publish_gathered();
+                }
+                let stores = self.open_stores(&partitions, OPEN_PATIENCE);
                 let accepted = self.recover(stores)?;
                 self.source.accept(&with_halted(&partitions, &accepted));
                 self.shared.health.joined(self.number);
@@ -110,50 +112,11 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         self.shared.health.set(partition, state);
     }
 
-    pub(super) fn open_stores(&mut self, partitions: &[i32]) -> Vec<(i32, Store)> {
-        let mut stores = Vec::new();
-        for &partition in partitions {
-            // One that is halted remains so until it has started again.
-            if !self.slots.contains_key(&partition) {
-                self.shared.health.set(partition, TaskState::Restoring);
-            }
-            if partition >= self.source.partitions() {
-                let message = format!(
-                    "partition {partition}: the usage topic had {} partitions when this instance started; more \
-                     partitions would move orgs to others. Restore the topic, or migrate to a new one",
-                    self.source.partitions()
-                );
-                self.halt(partition, &Halt::new("partitions_changed", message));
-                continue;
-            }
-            match self.open_with_patience(partition) {
-                Ok(store) => {
-                    self.shared.shelf.put(&store);
-                    stores.push((partition, store));
-                }
-                Err(error) => self.halt(partition, &Halt::new("store", error.to_string())),
-            }
-        }
-        stores
-    }
-
-    /// A store may still be held by the worker of this process that owned it until now, or by a question's reader.
-    fn open_with_patience(&self, partition: i32) -> Result<Store, StoreError> {
-        let started = Instant::now();
-        loop {
-            match (self.open)(partition) {
-                Err(StoreError::InUse { .. } | StoreError::StillRead { .. })
-                    if started.elapsed() < OPEN_PATIENCE =>
-                {
-                    std::thread::sleep(RECOVERY_PAUSE);
-                }
-                other => return other,
-            }
-        }
-    }
-
     /// Fences, surveys and starts tasks on `stores`; gives the partitions that run and from where to read them.
     pub(super) fn recover(&mut self, stores: Vec<(i32, Store)>) -> Result<Vec<Accepted>, WorkerError> {
+        if stores.is_empty() {
+            return Ok(Vec::new());
+        }
         let known: Vec<_> = stores.iter().map(|(partition, store)| (*partition, store.meta().cloned())).collect();
         let surveys = self.survey_with_patience(&known)?;
         let mut accepted = Vec::new();
