@@ -1,7 +1,7 @@
 //! Where log lines go: standard error, as text on a terminal and as JSON otherwise. Called once, by the binary alone;
 //! no room sets a subscriber of its own.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_subscriber::EnvFilter;
@@ -79,7 +79,9 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), LogError> {
     let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let filter = filter(wanted.as_deref().unwrap_or(level))?;
     let terminal = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written (its disk is full) is lost. To say so where it cannot be said would panic.
+    let lines = tracing_subscriber::fmt().log_internal_errors(false);
+    let lines = lines.with_env_filter(filter).with_writer(std::io::stderr);
     let started = match (format, terminal) {
         (LogFormat::Json, _) | (LogFormat::Auto, false) => {
             IS_JSON.store(true, Ordering::Relaxed);
@@ -94,11 +96,13 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), LogError> {
 /// The last line of a process, or of one of its threads: why it ends. It is JSON where all other lines are, and no filter keeps
 /// it back.
 pub fn fatal(message: &str) {
-    if IS_JSON.load(Ordering::Relaxed) {
-        eprintln!("{}", fatal_line(message));
+    let err = &mut std::io::stderr();
+    // Where it goes may be full, or closed: it is the hook of panics, so it must not panic.
+    let _ = if IS_JSON.load(Ordering::Relaxed) {
+        writeln!(err, "{}", fatal_line(message))
     } else {
-        eprintln!("tallyman: {message}");
-    }
+        writeln!(err, "tallyman: {message}")
+    };
 }
 
 /// A line as the subscriber makes it of an error.
