@@ -91,7 +91,7 @@ pub enum AppError {
     /// A worker did not end in time.
     #[error("a worker did not drain within 10 s; what it had not persisted is replayed at the next start")]
     Drain,
-    /// The HTTP server's task or the thread that follows the decisions ended by a panic.
+    /// The HTTP server's task, or the thread that follows the decisions or watches the cluster, ended by a panic.
     #[error("{0} panicked; the log names the place. This is a fault of tallyman: report it. Start it again")]
     Panicked(&'static str),
     /// The store's memory or directory.
@@ -122,7 +122,7 @@ pub struct App {
     health: Health,
     query: Query,
     gateway: Gateway,
-    _watch: ClusterWatch,
+    watch: ClusterWatch,
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
     runtime: tokio::runtime::Runtime,
     http: tokio::task::JoinHandle<Result<(), HttpError>>,
@@ -204,7 +204,8 @@ impl App {
             health: Health::new(count),
             stop: Arc::new(AtomicBool::new(false)),
         };
-        shared.telemetry.observe(shared.health.clone(), || None);
+        let dir = settings.store.dir.clone();
+        shared.telemetry.observe(shared.health.clone(), move || store::free_bytes(&dir).ok());
         let watch = ClusterWatch::start(&kafka, shared.health.clone(), shared.telemetry.clone())?;
         let crew = Crew {
             settings: worker_settings(settings, &wiring, default_terms.clone(), partitions),
@@ -243,7 +244,7 @@ impl App {
             health: shared.health,
             query,
             gateway,
-            _watch: watch,
+            watch,
             workers,
             runtime,
             http,
@@ -284,18 +285,24 @@ impl App {
     /// Whether it was asked to stop, or a part of it has ended: it cannot go on, and [`App::wait`] says why.
     #[must_use]
     pub fn is_ending(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || !self.gateway.is_following()
+        self.stop.load(Ordering::Relaxed) || self.lost().is_some()
+    }
+
+    /// What panicked of the threads that nobody waits for.
+    fn lost(&self) -> Option<&'static str> {
+        let follower = (!self.gateway.is_following()).then_some(FOLLOWER);
+        follower.or_else(|| (!self.watch.is_watching()).then_some("the thread that watches the cluster"))
     }
 
     /// Waits until it is asked to stop or a part of it ends, then drains within ten seconds.
     ///
     /// # Errors
-    /// What ended by itself: a worker, the HTTP server, the thread that follows the decisions; or [`AppError::Drain`].
+    /// What ended by itself: a worker, the HTTP server, a thread beside them; or [`AppError::Drain`].
     pub fn wait(self) -> Result<(), AppError> {
         while !self.is_ending() {
             std::thread::park_timeout(Duration::from_millis(50));
         }
-        let followed = if self.gateway.is_following() { Ok(()) } else { Err(AppError::Panicked(FOLLOWER)) };
+        let lost = self.lost().map_or(Ok(()), |part| Err(AppError::Panicked(part)));
         self.stop.store(true, Ordering::Relaxed);
         self.health.stopping();
         self.telemetry.stopping("draining");
@@ -305,7 +312,7 @@ impl App {
         let served = self.runtime.block_on(self.http);
         // A question that still reads a store must not keep the process.
         self.runtime.shutdown_background();
-        drained.and(served.map_or(Err(AppError::Panicked("the HTTP server")), |ended| Ok(ended?))).and(followed)
+        drained.and(served.map_or(Err(AppError::Panicked("the HTTP server")), |ended| Ok(ended?))).and(lost)
     }
 
     /// Stops it and waits.

@@ -119,27 +119,33 @@ impl ApiState {
             question(&query)
         });
         match asked.await.map_err(|_| internal("the question panicked"))? {
-            Err(QueryError::NotHere { org, partition }) => {
-                let owned = self.health.tasks().into_iter().find(|(owned, _)| *owned == partition);
-                let Some((_, task)) = owned else { return Err(QueryError::NotHere { org, partition }.into()) };
-                // A halted one may be mended by a person, which takes longer than a restore.
-                let (state, seconds) = match task {
-                    TaskState::Halted { .. } => (task.to_string(), 30),
-                    _ => ("is being restored; ask again".to_owned(), 2),
-                };
-                let detail = format!("org `{org}` stands in partition {partition}, which {state}");
-                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).about(partition).retry_after(seconds))
+            Err(QueryError::NotHere { org, partition }) => Err(self.not_here(org, partition)),
+            other => Ok(other?),
+        }
+    }
+
+    /// What to tell of an org whose partition has no open store here.
+    fn not_here(&self, org: String, partition: i32) -> Problem {
+        let owned = self.health.tasks().into_iter().find(|(owned, _)| *owned == partition);
+        let (detail, seconds) = match owned.map(|(_, task)| task) {
+            // It may wait for a person, which takes longer than a restore.
+            Some(task @ TaskState::Halted { .. }) => {
+                (format!("org `{org}` stands in partition {partition}, which {task}"), 30)
+            }
+            Some(_) => {
+                (format!("org `{org}` stands in partition {partition}, which is being restored; ask again"), 2)
             }
             // 421 would send the caller to an owner that nobody can name, and perhaps there is none.
-            Err(QueryError::NotHere { org, partition }) if !self.health.is_member() => {
+            None if !self.health.is_member() => {
                 let detail = format!(
                     "org `{org}` stands in partition {partition}; this instance is not in the group now, so it does not \
                      know who owns that: /readyz says why; ask again"
                 );
-                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).about(partition).retry_after(2))
+                (detail, 2)
             }
-            other => Ok(other?),
-        }
+            None => return QueryError::NotHere { org, partition }.into(),
+        };
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).about(partition).retry_after(seconds)
     }
 }
 

@@ -171,15 +171,16 @@ impl<'a> Admin<'a> {
         }
         let what = "the topics' settings cannot be read";
         let options = AdminOptions::new().request_timeout(Some(DESCRIBE));
-        let described = block_on(self.client.describe_configs(&resources, &options)).map_err(|error| match error {
-            // The topics were listed just now: whoever did that is there, and either slow or no Kafka.
-            KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut) => Error::Unanswered {
-                servers: self.settings.bootstrap_servers.clone(),
-                request: "DescribeConfigs",
-                seconds: DESCRIBE.as_secs(),
-            },
-            error => self.settings.cluster_error(what, &error),
-        })?;
+        let described =
+            block_on(self.client.describe_configs(&resources, &options)).map_err(|error| match error {
+                // The topics were listed just now: whoever did that is there, and either slow or no Kafka.
+                KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut) => Error::Unanswered {
+                    servers: self.settings.bootstrap_servers.clone(),
+                    request: "DescribeConfigs",
+                    seconds: DESCRIBE.as_secs(),
+                },
+                error => self.settings.cluster_error(what, &error),
+            })?;
         for ((topic, wanted), described) in wanted.iter().zip(described) {
             let described =
                 described.map_err(|code| self.settings.cluster_error(what, &KafkaError::AdminOp(code)))?;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::Thread;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
@@ -27,7 +27,7 @@ const SERVED_MAX: usize = 1_000;
 #[derive(Debug)]
 pub struct ClusterWatch {
     stop: Arc<AtomicBool>,
-    thread: Thread,
+    thread: JoinHandle<()>,
 }
 
 impl ClusterWatch {
@@ -46,7 +46,13 @@ impl ClusterWatch {
             .name("kafka-watch".into())
             .spawn(move || watch.run())
             .map_err(|error| Error::Settings(format!("no thread can be started: {error}")))?;
-        Ok(Self { stop, thread: thread.thread().clone() })
+        Ok(Self { stop, thread })
+    }
+
+    /// Whether it still watches. Only a panic ends that.
+    #[must_use]
+    pub fn is_watching(&self) -> bool {
+        !self.thread.is_finished()
     }
 }
 
@@ -54,7 +60,7 @@ impl Drop for ClusterWatch {
     /// Nobody waits for the thread: it may be waiting for an answer, and holds nothing that its end could lose.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.unpark();
+        self.thread.thread().unpark();
     }
 }
 

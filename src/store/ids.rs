@@ -75,7 +75,8 @@ impl Ids {
     /// # Errors
     /// When the ids table cannot be read: the store must be closed.
     pub(super) fn take_what_was_read(&mut self) -> Result<(), StoreError> {
-        let thread = self.reading.as_mut().and_then(|reading| reading.thread.take_if(|thread| thread.is_finished()));
+        let thread =
+            self.reading.as_mut().and_then(|reading| reading.thread.take_if(|thread| thread.is_finished()));
         let Some(thread) = thread else { return Ok(()) };
         let read = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let buckets = self.reading.take().map(|reading| reading.buckets.clone()).unwrap_or_default();
@@ -239,7 +240,10 @@ mod tests {
         put(&tables, 4, 2);
         ids.insert(IdBucket(4), IdKey(2));
         ids.take_what_was_read().expect("nothing was read yet");
-        assert_eq!([1, 2, 3, 9, 5].map(|id| bucket_of(&ids, &tables, id)), [Some(3), Some(4), Some(3), Some(3), None]);
+        assert_eq!(
+            [1, 2, 3, 9, 5].map(|id| bucket_of(&ids, &tables, id)),
+            [Some(3), Some(4), Some(3), Some(3), None]
+        );
         assert_eq!(ids.first(), Some(IdBucket(1)));
         ids.forget_before(IdBucket(2));
         assert_eq!(ids.first(), Some(IdBucket(2)));
@@ -250,6 +254,9 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(ids.filters.keys().map(|bucket| bucket.0).collect::<Vec<_>>(), [2, 3, 4]);
-        assert_eq!([1, 2, 3, 9, 5].map(|id| bucket_of(&ids, &tables, id)), [Some(3), Some(4), Some(3), Some(3), None]);
+        assert_eq!(
+            [1, 2, 3, 9, 5].map(|id| bucket_of(&ids, &tables, id)),
+            [Some(3), Some(4), Some(3), Some(3), None]
+        );
     }
 }

@@ -32,7 +32,13 @@ impl StoreMemory {
         let cache = Cache::new_lru_cache(5 * eighth);
         let write_buffers =
             WriteBufferManager::new_write_buffer_manager_with_cache(3 * eighth, false, cache.clone());
-        Self { cache, write_buffers, filters: FilterMemory::new(3 * eighth), write_buffer_bytes: 3 * eighth, open_files: OPEN_FILES }
+        Self {
+            cache,
+            write_buffers,
+            filters: FilterMemory::new(3 * eighth),
+            write_buffer_bytes: 3 * eighth,
+            open_files: OPEN_FILES,
+        }
     }
 
     /// The same, with so many files that one store keeps open at most.
