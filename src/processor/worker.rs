@@ -14,7 +14,6 @@ use crate::store::{Shelf, Store, StoreError};
 use crate::telemetry::{Health, Telemetry};
 
 use super::ports::{Polled, PortError, RecordBatch, Sink, Source, Start};
-use super::recovery::Halt;
 use super::settings::{UNAVAILABLE_WAIT, WorkerSettings};
 use super::task::{Task, TaskError};
 
@@ -23,6 +22,7 @@ mod faults;
 mod lag;
 mod publish;
 mod report;
+mod stores;
 
 /// Why a worker ended.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ enum Slot {
     /// It was assigned and is not read; its store is closed. It waits for a person, or starts again by itself at `again_at`.
     Halted {
         again_at: Option<Instant>,
-        message: String,
+        reason: &'static str,
     },
 }
 
@@ -273,7 +273,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 self.shared.telemetry.registry_error(&message);
                 self.wait(partition);
             }
-            TaskError::Store(error) => self.halt(partition, &Halt::new("store", error.to_string())),
+            TaskError::Store(error) => self.halt(partition, &stores::store_halt(partition, &error)),
         }
     }
 

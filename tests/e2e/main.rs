@@ -21,6 +21,7 @@ mod oracle;
 mod outage;
 mod pods;
 mod registry;
+mod remedies;
 mod rollover;
 mod start;
 mod support;

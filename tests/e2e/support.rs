@@ -245,6 +245,11 @@ impl Running {
         }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let sent = kill_process(self.pid, signal);

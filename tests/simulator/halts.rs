@@ -17,11 +17,11 @@ use crate::judge::{alerts, check_levels, decisions};
 use crate::scenario::{PHASES, free, hard, org_in, policy, soft, usage};
 use crate::support::{HOUR, Member, Options, START, World, scratch};
 
-fn end(world: &World, partition: i32) -> i64 {
+pub fn end(world: &World, partition: i32) -> i64 {
     world.log.end(OutputTopic::Usage, partition)
 }
 
-fn committed(world: &World, partition: i32) -> i64 {
+pub fn committed(world: &World, partition: i32) -> i64 {
     world.log.committed(partition).map_or(0, |committed| committed.offset)
 }
 

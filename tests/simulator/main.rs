@@ -1,13 +1,14 @@
 //! The worker loop on in-memory ports and real stores, with a crash or a fault at every call of a port.
 //!
 //! `scenario` is the log, `support` runs workers over it, `judge` says what must hold of a run. Read on: `crashes`,
-//! `batches`, `budgets`, `guard`, `ownership`, `halts`, `waits`, `metrics`.
+//! `batches`, `budgets`, `guard`, `ownership`, `halts`, `waits`, `disk`, `metrics`.
 
 #![allow(clippy::must_use_candidate, clippy::missing_errors_doc, reason = "helpers of these tests alone")]
 
 mod batches;
 mod budgets;
 mod crashes;
+mod disk;
 mod guard;
 mod halts;
 mod judge;

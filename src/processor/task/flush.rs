@@ -202,13 +202,20 @@ impl Task {
     }
 
     /// Gives the store back, throwing away all that is in memory (Law 3: after a failed transaction). What a flush on
-    /// its way writes was published, so it is waited for; if it fails, the store stands where it stood.
-    #[must_use]
-    pub fn into_store(mut self, telemetry: &Telemetry) -> Store {
-        if let Err(error) = self.end_flush(telemetry) {
-            tracing::warn!(partition = self.partition, %error, "a last flush failed; its records are folded again");
+    /// its way writes was published, so it is waited for.
+    ///
+    /// # Errors
+    /// When that flush failed: what the disk holds of it is only known once the store, closed now, is opened again.
+    pub fn into_store(mut self, telemetry: &Telemetry) -> Result<Store, StoreError> {
+        let ended = self.end_flush(telemetry);
+        match ended {
+            Ok(()) => Ok(self.store),
+            Err(error) => {
+                // Why it cannot be brought to the disk is known already.
+                let _ = self.store.close();
+                Err(error)
+            }
         }
-        self.store
     }
 
     /// Brings what was persisted to the disk, in the background.

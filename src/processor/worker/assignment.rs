@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use crate::processor::ports::{Accepted, PortError, Rebalance, Sink, Source, Start};
 use crate::processor::recovery::{self, Halt};
 use crate::processor::task::Task;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::telemetry::{Moved, TaskState};
 
+use super::stores::{OPEN_PATIENCE, store_halt};
 use super::{Slot, Worker, WorkerError};
 
 /// How long recovery asks again before the worker gives up.
@@ -17,8 +18,6 @@ const RECOVERY_PATIENCE: Duration = Duration::from_secs(120);
 const PARTITION_PATIENCE: Duration = Duration::from_secs(10);
 /// The wait before a task is started again that halted for a cause that may pass.
 const HALTED_PAUSE: Duration = Duration::from_secs(5);
-/// How long a store that is still in use is asked for again.
-const OPEN_PATIENCE: Duration = Duration::from_secs(20);
 /// The wait between two tries.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(200);
 /// The longest wait before a worker that fails again and again recovers.
@@ -76,7 +75,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
 
     fn drop_task(&mut self, partition: i32) {
         if let Some(Slot::Running(task)) = self.slots.remove(&partition) {
-            self.close(partition, task.into_store(&self.shared.telemetry));
+            self.close(partition, *task);
         }
         self.waiting.remove(&partition);
         self.terms_held.remove(&partition);
@@ -84,9 +83,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         self.shared.health.gone(partition);
     }
 
-    fn close(&self, partition: i32, store: Store) {
+    fn close(&self, partition: i32, task: Task) {
         self.shared.shelf.remove(partition);
-        if let Err(error) = store.close() {
+        if let Err(error) = task.into_store(&self.shared.telemetry).and_then(Store::close) {
             self.shared.telemetry.close_failed(partition, &error.to_string());
         }
     }
@@ -98,12 +97,12 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         self.waiting.remove(&partition);
         self.terms_held.remove(&partition);
         let again_at = halt.passes.then(|| Instant::now() + HALTED_PAUSE);
-        let before = self.slots.insert(partition, Slot::Halted { again_at, message: halt.message.clone() });
+        let before = self.slots.insert(partition, Slot::Halted { again_at, reason: halt.reason });
         self.stands(partition, before.as_ref());
-        // One that was started again in vain is not reported again.
-        let is_known = matches!(&before, Some(Slot::Halted { message, .. }) if *message == halt.message);
+        // One that was started again in vain is not reported again; `/readyz` has its newest message.
+        let is_known = matches!(&before, Some(Slot::Halted { reason, .. }) if *reason == halt.reason);
         if let Some(Slot::Running(task)) = before {
-            self.close(partition, task.into_store(&self.shared.telemetry));
+            self.close(partition, *task);
         }
         if !is_known {
             self.shared.telemetry.halted(partition, halt.reason, &halt.message);
@@ -130,7 +129,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             let started = started.and_then(|recovered| {
                 let start = Start { usage: recovered.meta.position, policies: recovered.meta.policies_position };
                 let task = Task::new(partition, partitions, store, recovered, self.settings.task.clone());
-                task.map(|task| (task, start)).map_err(|error| Halt::new("store", error.to_string()))
+                task.map(|task| (task, start)).map_err(|error| store_halt(partition, &error))
             });
             match started {
                 Ok((task, start)) => {
@@ -186,16 +185,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             }
             Err(fatal) => return Err(fatal.into()),
         }
-        let partitions: Vec<i32> = self.slots.keys().copied().collect();
-        let mut stores = Vec::new();
-        for partition in partitions {
-            if let Some(Slot::Running(_)) = self.slots.get(&partition)
-                && let Some(Slot::Running(task)) = self.slots.remove(&partition)
-            {
-                self.shared.health.set(partition, TaskState::Restoring);
-                stores.push((partition, task.into_store(&self.shared.telemetry)));
-            }
-        }
+        let stores = self.take_stores();
         self.waiting.clear();
         self.terms_held.clear();
         for Accepted { partition, start } in self.recover(stores)? {

@@ -1,7 +1,7 @@
 //! What the log refuses of one partition: its task halts, or is read again; the others go on (Law 8). A task that halted
 //! for a cause that may pass is started again by itself.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::processor::ports::{PortError, Sink, Source};
 use crate::processor::recovery::Halt;
@@ -61,7 +61,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         }
         // Recovery may take long.
         self.publish_gathered();
-        let stores = self.open_stores(&due);
+        let stores = self.open_stores(&due, Duration::ZERO);
         for accepted in self.recover(stores)? {
             let Some(start) = accepted.start else { continue };
             let partition = accepted.partition;
