@@ -171,6 +171,20 @@ fn check_topics(settings: &Settings, kafka: &KafkaSettings) -> Result<(), AppErr
     Err(AppError::Topics(told.join("\n  ")))
 }
 
+/// What must be so before the group is joined; the partitions of the usage topic. What this machine lacks must be known
+/// before partitions are taken from an instance that can hold them.
+fn check(settings: &Settings, topics: bool) -> Result<i32, AppError> {
+    let kafka = &settings.kafka;
+    http::check_listen(settings.http.listen)?;
+    kafka.check()?;
+    store::prepare_place(&settings.store.dir, store_space(settings))?;
+    store::open_files_of_store(kafka.partitions)?;
+    if topics {
+        check_topics(settings, kafka)?;
+    }
+    Ok(kafka::cluster_info(kafka)?.partitions)
+}
+
 impl App {
     /// Starts an instance; it runs until [`App::stop`] or until a worker cannot go on.
     ///
@@ -179,15 +193,7 @@ impl App {
     pub fn start(settings: &Settings, wiring: Wiring) -> Result<Self, AppError> {
         let kafka = settings.kafka.clone();
         let default_terms = settings.default_terms()?.clone();
-        http::check_listen(settings.http.listen)?;
-        kafka.check()?;
-        // What this machine lacks must be known before partitions are taken from an instance that can hold them.
-        store::prepare_place(&settings.store.dir, store_space(settings))?;
-        store::open_files_of_store(kafka.partitions)?;
-        if wiring.check_topics {
-            check_topics(settings, &kafka)?;
-        }
-        let partitions = kafka::cluster_info(&kafka)?.partitions;
+        let partitions = check(settings, wiring.check_topics)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listeners = runtime.block_on(listen(settings.http.listen, settings.http.probe_listen))?;
         let address = listeners.main.local_addr()?;

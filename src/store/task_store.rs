@@ -323,6 +323,19 @@ impl Store {
         Ok(self.tables.sum(IS_WRITE_STOPPED)? + self.tables.sum(ACTUAL_DELAYED_WRITE_RATE)? > 0)
     }
 
+    /// What went wrong in the background since the store was opened: a flush or a merge that the disk refused. Nobody else
+    /// would know before the next write.
+    ///
+    /// # Errors
+    /// When something did, or RocksDB does not say.
+    pub fn check(&self) -> Result<(), StoreError> {
+        if self.tables.sum(rocksdb::properties::BACKGROUND_ERRORS)? == 0 {
+            return Ok(());
+        }
+        // A batch of nothing changes nothing, and is refused with the reason.
+        self.tables.write(WriteBatch::default())
+    }
+
     /// What the store takes now.
     ///
     /// # Errors

@@ -37,6 +37,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         self.source.serve();
         self.sink.serve();
         self.ask_where_logs_end();
+        let mut failures = Vec::new();
         for partition in self.slots.keys().copied().collect::<Vec<_>>() {
             let lag = self.lag_of(partition, now);
             self.shared.telemetry.lag(partition, lag);
@@ -60,6 +61,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             if orgs {
                 task.report(&self.shared.telemetry);
             }
+            failures.extend(task.store().check().err().map(|error| (partition, error)));
             match task.store().stats() {
                 Ok(stats) => self.shared.telemetry.store(
                     partition,
@@ -68,6 +70,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 ),
                 Err(error) => self.shared.telemetry.store_size_unknown(partition, &error.to_string()),
             }
+        }
+        for (partition, error) in failures {
+            self.failed(partition, error.into());
         }
         self.flush_stores();
     }
