@@ -17,7 +17,8 @@ use tallyman::domain::view::built_in;
 use tallyman::processor::ports::{Header, Record, RecordBatch};
 use tallyman::processor::settings::TaskSettings;
 use tallyman::processor::task::{Recovered, Task};
-use tallyman::store::{FoldSettings, Store, StoreMemory, TaskMeta};
+use tallyman::processor::trusted_clock::TrustedClock;
+use tallyman::store::{FoldSettings, PoliciesRead, Store, StoreMemory, TaskMeta, UsageCounts};
 use tallyman::telemetry::Telemetry;
 
 /// The same allocator as the binary's.
@@ -148,7 +149,7 @@ impl Drain {
             default_terms: DefaultTerms::Allow,
             usage_topic: "usage".into(),
             policies_topic: "policies".into(),
-            clock: Arc::new(ManualClock::new(START)),
+            clock: Arc::new(TrustedClock::new(Arc::new(ManualClock::new(START)))),
             working_set_bytes_max: 256 << 20,
             top_orgs: 10,
         };
@@ -159,6 +160,8 @@ impl Drain {
             since: None,
             log_time: Timestamp::MIN,
             last_record: None,
+            counts: UsageCounts::default(),
+            policies: PoliciesRead::default(),
             cluster_id: "bench".into(),
             partitions: 1,
         };
@@ -168,6 +171,8 @@ impl Drain {
             policies_through: 0,
             policies_end: terms.len() as i64,
             transactions: 0,
+            adopted: false,
+            checksum: None,
             levels: Vec::new(),
         };
         let task = Task::new(0, 1, store, recovered, Arc::new(settings)).expect("a new store has no terms");

@@ -11,7 +11,7 @@ use tallyman::domain::fold::{RowKey, Rows};
 use tallyman::domain::tally::{Field, Tally};
 use tallyman::domain::time::Timestamp;
 use tallyman::domain::view::{DIMENSIONS_MAX, built_in};
-use tallyman::store::{FoldSettings, Store, StoreMemory, TaskMeta};
+use tallyman::store::{FoldSettings, PoliciesRead, Store, StoreMemory, TaskMeta, UsageCounts};
 
 const BATCH: usize = 100_000;
 const ROWS: u64 = 2_000_000;
@@ -29,6 +29,8 @@ fn meta(position: i64) -> TaskMeta {
         since: None,
         log_time: Timestamp::MIN,
         last_record: None,
+        counts: UsageCounts::default(),
+        policies: PoliciesRead::default(),
         cluster_id: "bench".into(),
         partitions: 1,
     }

@@ -4,7 +4,7 @@ mod support;
 
 use support::ports::{accept, commit, control, offsets, output, produce, rebalance};
 use tallyman::kafka::{Embedded, KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper};
-use tallyman::processor::ports::{Committed, LogRange, OutputTopic, Rebalance, Sink as _, Source as _};
+use tallyman::processor::ports::{Committed, Input, LogRange, OutputTopic, Rebalance, Sink as _, Source as _};
 
 #[test]
 fn the_embedded_broker_serves_a_worker_that_keeps_its_offsets_in_process() {
@@ -26,8 +26,8 @@ fn the_embedded_broker_serves_a_worker_that_keeps_its_offsets_in_process() {
     );
     assert_eq!(control(&mut source), [("a".into(), Some(b"1".to_vec()))]);
     assert_eq!(source.range(0).unwrap(), LogRange { low: 0, stable: 25, high: 25 });
-    assert!(source.record_mark(0, 3).unwrap().is_some());
-    assert_eq!(source.record_mark(0, 25).unwrap(), None);
+    assert!(source.record_mark(Input::Usage, 0, 3).unwrap().is_some());
+    assert_eq!(source.record_mark(Input::Usage, 0, 25).unwrap(), None);
     assert!(source.cluster_id().is_ok());
     assert_eq!(source.members().unwrap(), ["127.0.0.1:1/n/0"]);
     sink.fence("gone").unwrap();

@@ -19,6 +19,7 @@ use crate::gateway::{Gateway, GatewayError, Source};
 use crate::http::{self, ApiState, Gate, HttpError, Listeners};
 use crate::kafka::{self, ClusterWatch, KafkaSettings, KafkaSink, KafkaSource, OffsetKeeper};
 use crate::processor::settings::{AdoptFrom, TaskSettings, WorkerSettings};
+use crate::processor::trusted_clock::TrustedClock;
 use crate::processor::worker::{Shared, Worker, WorkerError};
 use crate::query::{Query, TopicNames};
 use crate::registry;
@@ -383,7 +384,7 @@ fn worker_settings(
         default_terms,
         usage_topic: settings.kafka.topics.usage.clone(),
         policies_topic: settings.kafka.topics.policies.clone(),
-        clock: Arc::clone(&wiring.clock),
+        clock: Arc::new(TrustedClock::new(Arc::clone(&wiring.clock))),
         working_set_bytes_max: working_set_bytes_max(settings.memory_limit_bytes, partitions),
         top_orgs: settings.top_orgs,
     };

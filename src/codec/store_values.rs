@@ -54,6 +54,33 @@ pub struct LastRecord {
     pub crc: u32,
 }
 
+/// What became of the usage records from the origin on: the log and the fold's settings alone decide it, so that a replay
+/// comes to the same (Law 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UsageCounts {
+    /// Records that were folded.
+    pub folded: u64,
+    /// Records that were dropped as duplicates.
+    pub duplicate: u64,
+    /// Records that became dead letters.
+    pub dead: u64,
+    /// Records that belong to another partition.
+    pub forwarded: u64,
+    /// Micro-credits of what was folded, corrections included.
+    pub credits: i128,
+}
+
+/// How far the policies partition is read, and what was found there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoliciesRead {
+    /// First offset ever read.
+    pub origin: i64,
+    /// Records that were taken as terms.
+    pub taken: u64,
+    /// The last record that was read.
+    pub last_record: Option<LastRecord>,
+}
+
 /// Where a task stands in its log: written in the same batch as the rows that the log up to there gives (Law 1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskMeta {
@@ -69,6 +96,10 @@ pub struct TaskMeta {
     pub log_time: Timestamp,
     /// The record before `position`, if one was folded.
     pub last_record: Option<LastRecord>,
+    /// What became of the records from `origin` to `position`.
+    pub counts: UsageCounts,
+    /// What was read of the policies below `policies_position`.
+    pub policies: PoliciesRead,
     /// The Kafka cluster.
     pub cluster_id: String,
     /// Partitions of the usage topic.
@@ -310,47 +341,77 @@ pub fn read_zones(bytes: &[u8]) -> Result<String, StoredError> {
     reader.end(version)
 }
 
-/// A task's place as bytes.
+/// A task's position with the counts of the log up to there; version 1 had no counts.
+const WITH_COUNTS: u8 = 2;
+
+fn put_last(out: &mut Vec<u8>, last: LastRecord) {
+    put_i64(out, last.offset);
+    put_i64(out, last.timestamp.micros());
+    put_u64(out, last.crc.into());
+}
+
+fn read_last(reader: &mut Reader<'_>) -> Result<LastRecord, StoredError> {
+    Ok(LastRecord {
+        offset: reader.i64()?,
+        timestamp: Timestamp::from_micros(reader.i64()?),
+        crc: u32::try_from(reader.u64()?).map_err(|_| reader.wrong("a number is too large"))?,
+    })
+}
+
+/// A task's position as bytes.
 #[must_use]
 pub fn task(meta: &TaskMeta) -> Vec<u8> {
-    let mut out = vec![VERSION];
+    let mut out = vec![WITH_COUNTS];
     put_i64(&mut out, meta.position);
     put_i64(&mut out, meta.policies_position);
     put_i64(&mut out, meta.origin);
     put_option(&mut out, meta.since, |out, since| put_i64(out, since.micros()));
     put_i64(&mut out, meta.log_time.micros());
-    put_option(&mut out, meta.last_record, |out, last| {
-        put_i64(out, last.offset);
-        put_i64(out, last.timestamp.micros());
-        put_u64(out, last.crc.into());
-    });
+    put_option(&mut out, meta.last_record, put_last);
     put_text(&mut out, &meta.cluster_id);
     put_i64(&mut out, meta.partitions.into());
+    let counts = &meta.counts;
+    for count in [counts.folded, counts.duplicate, counts.dead, counts.forwarded] {
+        put_u64(&mut out, count);
+    }
+    put_i128(&mut out, counts.credits);
+    put_i64(&mut out, meta.policies.origin);
+    put_u64(&mut out, meta.policies.taken);
+    put_option(&mut out, meta.policies.last_record, put_last);
     out
 }
 
-/// Reads a task's place.
+/// Reads a task's position. One of version 1 has counts of zero: a store with it has other fold settings too, and is built
+/// anew before they are compared.
 ///
 /// # Errors
 /// When the bytes are none.
 pub fn read_task(bytes: &[u8]) -> Result<TaskMeta, StoredError> {
-    let mut reader = Reader::versioned("task position", bytes, VERSION)?;
+    let counted = bytes.first() == Some(&WITH_COUNTS);
+    let mut reader = Reader::versioned("task position", bytes, if counted { WITH_COUNTS } else { VERSION })?;
     let time = |reader: &mut Reader<'_>| Ok(Timestamp::from_micros(reader.i64()?));
-    let meta = TaskMeta {
+    let mut meta = TaskMeta {
         position: reader.i64()?,
         policies_position: reader.i64()?,
         origin: reader.i64()?,
         since: reader.option(time)?,
         log_time: time(&mut reader)?,
-        last_record: reader.option(|reader| {
-            Ok(LastRecord {
-                offset: reader.i64()?,
-                timestamp: time(reader)?,
-                crc: u32::try_from(reader.u64()?).map_err(|_| reader.wrong("a number is too large"))?,
-            })
-        })?,
+        last_record: reader.option(read_last)?,
         cluster_id: reader.text()?.to_owned(),
         partitions: reader.i32()?,
+        counts: UsageCounts::default(),
+        policies: PoliciesRead::default(),
     };
+    if counted {
+        meta.counts = UsageCounts {
+            folded: reader.u64()?,
+            duplicate: reader.u64()?,
+            dead: reader.u64()?,
+            forwarded: reader.u64()?,
+            credits: reader.i128()?,
+        };
+        meta.policies =
+            PoliciesRead { origin: reader.i64()?, taken: reader.u64()?, last_record: reader.option(read_last)? };
+    }
     reader.end(meta)
 }

@@ -265,6 +265,16 @@ impl Event<'_> {
         }
     }
 
+    /// The credits that it adds; `None` for an outcome.
+    #[must_use]
+    pub const fn credits(&self) -> Option<Credits> {
+        match self {
+            Self::Usage(event) => Some(event.credits),
+            Self::Adjusted(event) => Some(event.credits),
+            Self::Outcome(_) => None,
+        }
+    }
+
     /// When it happened.
     #[must_use]
     pub const fn occurred_at(&self) -> Timestamp {

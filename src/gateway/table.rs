@@ -268,7 +268,7 @@ impl Table {
     }
 
     fn elapsed(&self) -> i64 {
-        i64::try_from(self.clock.elapsed().as_micros()).unwrap_or(i64::MAX)
+        i64::try_from(self.clock.read().1.as_micros()).unwrap_or(i64::MAX)
     }
 
     /// Notes a heartbeat. It is as old as the time since it came, by this process's own clock; the clocks of two machines are held

@@ -16,7 +16,7 @@ use rdkafka_sys as sys;
 
 use super::client::{ConsumerState, Wake};
 use crate::domain::time::Timestamp;
-use crate::processor::ports::{Header, Record, RecordBatch};
+use crate::processor::ports::{BrokerTime, Header, Record, RecordBatch};
 
 pub(super) type StatefulConsumer = BaseConsumer<ConsumerState>;
 
@@ -140,6 +140,9 @@ pub(super) struct BatchQueue {
     taken: Vec<*mut sys::rd_kafka_message_t>,
     /// The offset that comes next after what was taken, by partition.
     next: HashMap<i32, i64>,
+    /// When each partition was last seen to end, since it was last read from elsewhere.
+    ended: HashMap<i32, Instant>,
+    broker_time: Option<BrokerTime>,
     // Rung by librdkafka through a raw pointer until `drop` switches that off.
     wake: Arc<Wake>,
     consumer: Arc<StatefulConsumer>,
@@ -172,6 +175,8 @@ impl BatchQueue {
             led_at: Instant::now(),
             taken: vec![ptr::null_mut(); records_max],
             next: HashMap::new(),
+            ended: HashMap::new(),
+            broker_time: None,
             wake,
             consumer: Arc::clone(consumer),
         }
@@ -219,6 +224,24 @@ impl BatchQueue {
     /// The partition is read from `offset` now.
     pub(super) fn reads_from(&mut self, partition: i32, offset: i64) {
         self.next.insert(partition, offset);
+        self.ended.remove(&partition);
+    }
+
+    /// What the last record taken tells of the broker's clock, once.
+    pub(super) fn take_broker_time(&mut self) -> Option<BrokerTime> {
+        self.broker_time.take()
+    }
+
+    /// A record that the broker stamped when it appended it (`LogAppendTime`) tells of its clock.
+    fn observe(&mut self, message: &Message) {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: reads two fields of a valid message, and writes to a local.
+        let millis = unsafe { sys::rd_kafka_message_timestamp(message.raw(), &raw mut kind) };
+        if kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME {
+            let ended = self.ended.get(&message.raw().partition).copied();
+            self.broker_time =
+                Some(BrokerTime { at: Timestamp::from_millis(millis), seen: Instant::now(), ended });
+        }
     }
 
     /// Whether there is nothing to take right now.
@@ -271,6 +294,11 @@ impl BatchQueue {
             }
             self.next.extend(last);
         }
+        if let Some(message) = messages.last() {
+            self.observe(message);
+        }
+        let now = Instant::now();
+        self.ended.extend(ends.iter().map(|&(partition, _)| (partition, now)));
         Batch { messages, ends, _consumer: Arc::clone(&self.consumer) }
     }
 }

@@ -10,7 +10,7 @@ use rdkafka::consumer::Consumer as _;
 
 use super::batch::StatefulConsumer;
 use super::settings::{Topics, told};
-use crate::processor::ports::PortError;
+use crate::processor::ports::{Input, PortError};
 
 /// How long one seek may take.
 const SEEK: Duration = Duration::from_secs(1);
@@ -19,22 +19,11 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// After so long a partition that cannot be read again is reported.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A topic that a worker reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Input {
-    /// Usage.
-    Usage,
-    /// Policies.
-    Policies,
-}
-
-impl Input {
-    /// Its topic's name.
-    pub(super) fn topic(self, topics: &Topics) -> &str {
-        match self {
-            Self::Usage => &topics.usage,
-            Self::Policies => &topics.policies,
-        }
+/// The topic's name.
+pub(super) fn topic_of(input: Input, topics: &Topics) -> &str {
+    match input {
+        Input::Usage => &topics.usage,
+        Input::Policies => &topics.policies,
     }
 }
 
@@ -89,7 +78,7 @@ impl Rereads {
             if now < reread.again_at {
                 return true;
             }
-            let topic = input.topic(topics);
+            let topic = topic_of(input, topics);
             match consumer(input).seek(topic, partition, Offset::Offset(reread.offset), SEEK) {
                 Ok(()) => {
                     done(input, partition, reread.offset);
@@ -111,5 +100,32 @@ impl Rereads {
             }
         });
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+
+    use super::*;
+    use crate::kafka::client::ConsumerState;
+
+    #[test]
+    fn what_strayed_first_is_read_again_first_whatever_fails_meanwhile() {
+        let consumer: StatefulConsumer =
+            ClientConfig::new().set("group.id", "nobody").create_with_context(ConsumerState::default()).unwrap();
+        let mut rereads = Rereads::default();
+        rereads.ask_back(Input::Usage, 3, 7);
+        rereads.ask_back(Input::Usage, 3, 9);
+        // Nothing is assigned: librdkafka refuses the seek, as it does while it starts or stops a partition.
+        let mut done = Vec::new();
+        rereads.serve(|_| &consumer, &Topics::default(), |input, _, offset| done.push((input, offset))).unwrap();
+        assert_eq!(done, []);
+        assert!(rereads.is_open(Input::Usage, 3) && !rereads.is_open(Input::Policies, 3));
+        assert_eq!(rereads.0[&(Input::Usage, 3)].offset, 7);
+        rereads.ask(Input::Usage, 3, 20);
+        assert_eq!(rereads.0[&(Input::Usage, 3)].offset, 20, "a task that was recovered says where it stands");
+        rereads.cancel(3);
+        assert!(!rereads.is_open(Input::Usage, 3));
     }
 }

@@ -21,10 +21,11 @@ use super::fetch::{fetch, stopped, unfetch};
 use super::lookup::{committed_offsets, partition_count};
 use super::offsets::OffsetKeeper;
 use super::reader::Reader;
-use super::rereads::{Input, Rereads};
+use super::rereads::{Rereads, topic_of};
 use super::settings::{Isolation, KafkaSettings, told};
 use crate::processor::ports::{
-    Accepted, Committed, LogRange, Polled, PortError, Rebalance, RecordBatch as _, RecordMark, Source, Start,
+    Accepted, BrokerTime, Committed, Input, LogRange, Polled, PortError, Rebalance, RecordBatch as _, RecordMark,
+    Source, Start,
 };
 
 /// How long a question to the cluster may take.
@@ -198,7 +199,7 @@ impl KafkaSource {
     /// What has arrived of started partitions.
     fn take(&mut self, input: Input) -> Batch {
         let (started, rereads, faults) = (&self.started, &self.rereads, &mut self.faults);
-        let (topic, committed) = (input.topic(&self.settings.topics), &self.committed);
+        let (topic, committed) = (topic_of(input, &self.settings.topics), &self.committed);
         let queue = if input == Input::Usage { &mut self.usage } else { &mut self.policies };
         queue.take(
             |partition| started.contains(&partition) && !rereads.is_open(input, partition),
@@ -248,7 +249,7 @@ impl KafkaSource {
             [(Input::Usage, (|start| start.usage) as fn(Start) -> i64), (Input::Policies, |start| start.policies)]
         {
             let consumer = Arc::clone(self.consumer(input));
-            let topic = input.topic(&self.settings.topics);
+            let topic = topic_of(input, &self.settings.topics);
             let from: Vec<_> = accepted.iter().map(|&(partition, start)| (partition, offset(start))).collect();
             for (partition, error) in fetch(&consumer, topic, &from) {
                 let message = format!("{topic}/{partition} cannot be read: {}", told(&error));
@@ -262,7 +263,7 @@ impl KafkaSource {
 
     fn unfetch(&self, partitions: &[i32]) {
         for input in [Input::Usage, Input::Policies] {
-            unfetch(self.consumer(input), input.topic(&self.settings.topics), partitions);
+            unfetch(self.consumer(input), topic_of(input, &self.settings.topics), partitions);
         }
     }
 
@@ -432,8 +433,12 @@ impl Source for KafkaSource {
         self.policies_reader.context().range(partition).map(|range| range.stable)
     }
 
-    fn record_mark(&mut self, partition: i32, offset: i64) -> Result<Option<RecordMark>, PortError> {
-        Ok(self.committed.mark(&self.settings.topics.usage, partition, offset, ASK)?)
+    fn broker_time(&mut self) -> Option<BrokerTime> {
+        self.usage.take_broker_time()
+    }
+
+    fn record_mark(&mut self, input: Input, partition: i32, offset: i64) -> Result<Option<RecordMark>, PortError> {
+        Ok(self.committed.mark(topic_of(input, &self.settings.topics), partition, offset, ASK)?)
     }
 
     fn read_control(

@@ -3,6 +3,7 @@
 //! `worker` turns; `intake` judges a record; `task` folds, proposes and persists; `orgs` decides; `recovery` fences and
 //! checks before a partition is spoken for; `ports` are the log's two ends, `twin` their double in memory.
 
+pub mod checksum;
 pub mod intake;
 pub mod letters;
 pub mod metadata;
@@ -11,5 +12,6 @@ pub mod ports;
 pub mod recovery;
 pub mod settings;
 pub mod task;
+pub mod trusted_clock;
 pub mod twin;
 pub mod worker;

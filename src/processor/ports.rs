@@ -1,7 +1,7 @@
 //! The two ports of a worker: the log it reads and the log it writes. `kafka/` implements them on librdkafka, `twin`
 //! in memory with a crash wherever a test wants one. A port moves bytes; it decides nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::domain::time::Timestamp;
 
@@ -38,6 +38,15 @@ pub trait RecordBatch {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// A topic that a worker reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Input {
+    /// Usage.
+    Usage,
+    /// Policies.
+    Policies,
 }
 
 /// A change of the partitions that this worker owns.
@@ -142,12 +151,13 @@ pub trait Source {
     fn cached_range(&self, partition: i32) -> Option<LogRange>;
     /// What the client knows of the end of a policies partition without asking anybody: for lag.
     fn cached_policies_end(&self, partition: i32) -> Option<i64>;
-    /// The usage record at exactly `offset`, as (Kafka timestamp, CRC-32 of key and value); `None` when the log holds
-    /// none there.
+    /// The newest timestamp of the broker's own that came since the last call.
+    fn broker_time(&mut self) -> Option<BrokerTime>;
+    /// The mark of the record at exactly `offset`; `None` when the log holds none there.
     ///
     /// # Errors
     /// When the log is out of reach.
-    fn record_mark(&mut self, partition: i32, offset: i64) -> Result<Option<RecordMark>, PortError>;
+    fn record_mark(&mut self, input: Input, partition: i32, offset: i64) -> Result<Option<RecordMark>, PortError>;
     /// Reads the partition's decisions to the present end, committed ones only, each as (key, value or tombstone).
     ///
     /// # Errors
@@ -172,6 +182,17 @@ pub trait Source {
     /// Writes to the log what clients have reported that no call of this port concerned lately. To be called every now and
     /// then, so that lines are logged when they are news.
     fn serve(&mut self) {}
+}
+
+/// What a record that the broker itself stamped tells of its clock.
+#[derive(Clone, Copy, Debug)]
+pub struct BrokerTime {
+    /// The record's timestamp.
+    pub at: Timestamp,
+    /// When it came here.
+    pub seen: Instant,
+    /// When its partition was last seen to end before it; `None` when it may have been there for long.
+    pub ended: Option<Instant>,
 }
 
 /// Where to read a partition from.

@@ -5,12 +5,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Clock;
 use crate::domain::dedupe::Window;
 use crate::domain::terms::DefaultTerms;
 use crate::store::FoldSettings;
 
 use super::intake::Rules;
+use super::trusted_clock::TrustedClock;
 
 /// What a task is told.
 pub struct TaskSettings {
@@ -25,7 +25,7 @@ pub struct TaskSettings {
     /// Name of the policies topic, for dead letters.
     pub policies_topic: String,
     /// Wall-clock time, for decisions only.
-    pub clock: Arc<dyn Clock>,
+    pub clock: Arc<TrustedClock>,
     /// The most bytes of rows that a task keeps in memory between flushes.
     pub working_set_bytes_max: usize,
     /// How many orgs the gauges show.

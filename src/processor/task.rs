@@ -9,26 +9,30 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock::Clock as _;
 use crate::codec::{DecodeError, Decoder};
 use crate::domain::decision::LimitDecision;
 use crate::domain::dedupe::{IdHasher, IdKey, Seen};
 use crate::domain::event::Event;
 use crate::domain::fold::{Fold, RowSets};
 use crate::domain::interner::Symbol;
-use crate::domain::reject::Reject;
 use crate::domain::terms::TermsRecord;
 use crate::domain::terms_book::TermsBook;
 use crate::domain::time::Timestamp;
-use crate::store::{LastRecord, Store, StoreError, TaskMeta};
-use crate::telemetry::{RecordOutcome, TaskState, Telemetry};
+use crate::store::{PoliciesRead, Store, StoreError, TaskMeta};
+use crate::telemetry::{TaskState, Telemetry};
 
+use super::checksum::Checksum;
 use super::intake::{self, Rules, Verdict};
-use super::letters;
 use super::orgs::{Change, Ending, Law, Orgs};
-use super::ports::{Header, Output, OutputTopic, Record, RecordBatch, mark_of};
+use super::ports::{Header, Output, OutputTopic, Record, RecordBatch};
+use super::recovery::Halt;
 use super::settings::TaskSettings;
+use super::trusted_clock::DEVIATION_MICROS_MAX;
 
+mod aside;
 mod cause;
+mod counts;
 mod flush;
 mod guard;
 mod publish;
@@ -36,6 +40,7 @@ mod terms;
 mod waits;
 
 use cause::cause_of;
+use counts::{Counts, last_of};
 use flush::Flushing;
 use guard::Guard;
 use waits::Waits;
@@ -49,6 +54,9 @@ pub enum TaskError {
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The log is not the one that was published through (Law 3).
+    #[error("{}", .0.message)]
+    OtherLog(Halt),
 }
 
 impl From<DecodeError> for TaskError {
@@ -70,6 +78,10 @@ pub struct Recovered {
     pub policies_end: i64,
     /// Transactions committed for this partition so far.
     pub transactions: u64,
+    /// Whether a person said what O* is: then the store may be written before this instance has committed anything.
+    pub adopted: bool,
+    /// What the log up to O* was; `None` when the committer did not know or a person adopted the log as it is.
+    pub checksum: Option<Checksum>,
     /// The levels that the control topic holds.
     pub levels: Vec<LimitDecision>,
 }
@@ -102,6 +114,8 @@ pub struct Task {
     caught_up: bool,
     /// Position at the last known commit.
     committed: (i64, i64),
+    /// What was read of the policies up to there.
+    committed_policies: PoliciesRead,
     transactions: u64,
     persisted: (i64, i64),
     outbox: Vec<Output>,
@@ -138,7 +152,13 @@ impl Task {
         store.reader().snapshot().levels(&mut |level| drop(new_levels.insert(level.scope.key(), None)))?;
         new_levels.extend(recovered.levels.iter().map(|level| (level.scope.key(), Some(level.clone()))));
         let guard = settings.guard.map(|latency| i64::try_from(latency.as_micros()).unwrap_or(i64::MAX));
-        let decided_at = recovered.levels.iter().map(|level| level.decided_at).max();
+        // A decision that is dated ahead of the clock was made by one that was wrong: its date binds nobody.
+        let latest = settings.clock.now().plus_micros(DEVIATION_MICROS_MAX);
+        let decided_at = recovered.levels.iter().map(|level| level.decided_at).filter(|at| *at <= latest).max();
+        let ahead = recovered.levels.iter().filter(|level| level.decided_at > latest).count();
+        if ahead > 0 {
+            tracing::warn!(partition, "{ahead} decisions are dated later than {latest}: they are decided anew");
+        }
         Ok(Self {
             partition,
             rules: settings.rules(partitions),
@@ -158,6 +178,7 @@ impl Task {
             log_end: 0,
             caught_up: false,
             committed: (recovered.published_through, recovered.policies_through),
+            committed_policies: stored.policies,
             transactions: recovered.transactions,
             persisted: (stored.position, stored.policies_position),
             meta: stored,
@@ -222,10 +243,17 @@ impl Task {
         self.committed.0
     }
 
-    /// Whether a transaction was ever committed for its partition: no store batch comes before (Law 5).
+    /// Whether a transaction was ever committed for its partition.
     #[must_use]
     pub const fn has_commit(&self) -> bool {
         self.transactions > 0
+    }
+
+    /// Whether a store batch may be written: no earlier than the first known commit (Law 5), but while a person's word
+    /// stands for it. A replay of the whole log would else keep all of it in memory.
+    #[must_use]
+    pub const fn may_persist(&self) -> bool {
+        self.has_commit() || self.recovered.adopted
     }
 
     /// Log time of its partition.
@@ -284,9 +312,12 @@ impl Task {
             };
             self.tell_unknown_fields(decoder, telemetry);
             let muted = record.offset < self.recovered.published_through;
+            let totals = &mut self.meta.counts;
             match verdict {
                 Verdict::Fold(event, key, seen) => {
                     counts.folded += 1;
+                    totals.folded += 1;
+                    totals.credits += event.credits().map_or(0, |credits| i128::from(credits.micros()));
                     if let (Event::Adjusted(event), false) = (&event, muted) {
                         telemetry.adjusted(event.credits.into());
                     }
@@ -296,8 +327,12 @@ impl Task {
                     last_of.insert(org, place);
                     spent_at.resize(self.fold.spends().len(), place);
                 }
-                Verdict::Duplicate => counts.duplicate += 1,
+                Verdict::Duplicate => {
+                    counts.duplicate += 1;
+                    totals.duplicate += 1;
+                }
                 Verdict::Forward(home, org) => {
+                    totals.forwarded += 1;
                     if !muted && self.send_on(OutputTopic::Usage, &record, headers, (home, &org), telemetry) {
                         counts.forwarded += 1;
                     } else {
@@ -305,6 +340,7 @@ impl Task {
                     }
                 }
                 Verdict::DeadLetter(reject) => {
+                    totals.dead += 1;
                     if !muted {
                         self.bury(&self.settings.usage_topic.clone(), &record, headers, &reject, telemetry);
                         counts.dead += 1;
@@ -336,42 +372,6 @@ impl Task {
         })
     }
 
-    fn bury(
-        &mut self,
-        topic: &str,
-        record: &Record<'_>,
-        headers: Vec<Header>,
-        reject: &Reject,
-        telemetry: &Telemetry,
-    ) {
-        let place = format!("{topic}/{}@{}: {}", record.partition, record.offset, reject.detail);
-        telemetry.dead_letter(reject.reason, 1, &place);
-        self.outbox.push(letters::dead_letter(topic, record, headers, reject));
-    }
-
-    /// Forwards a record to its org's partition; one too large for that is buried, and false is told.
-    fn send_on(
-        &mut self,
-        topic: OutputTopic,
-        record: &Record<'_>,
-        headers: Vec<Header>,
-        (home, org): (i32, &str),
-        telemetry: &Telemetry,
-    ) -> bool {
-        let settings = Arc::clone(&self.settings);
-        let name = if topic == OutputTopic::Policies { &settings.policies_topic } else { &settings.usage_topic };
-        match letters::forward(topic, name, record, headers.clone(), home, org) {
-            Ok(output) => {
-                self.outbox.push(output);
-                true
-            }
-            Err(reject) => {
-                self.bury(name, record, headers, &reject, telemetry);
-                false
-            }
-        }
-    }
-
     fn passed(&mut self, record: &Record<'_>) {
         if self.meta.origin > 0 && self.meta.since.is_none() {
             // Law 8: the log had shrunk before the first start; every answer tells from when on it is whole.
@@ -379,8 +379,7 @@ impl Task {
         }
         self.meta.log_time = self.meta.log_time.max(record.timestamp);
         self.meta.position = record.offset + 1;
-        let mark = mark_of(record);
-        self.meta.last_record = Some(LastRecord { offset: mark.offset, timestamp: mark.timestamp, crc: mark.crc });
+        self.meta.last_record = Some(last_of(record));
     }
 
     /// The log holds no record between the position and `end`, where it ends for now. A muted task takes that as its
@@ -475,22 +474,5 @@ impl Task {
             self.causes.extend(self.caught_up.then_some(record.timestamp));
             self.orgs.caused(touched, cause);
         }
-    }
-}
-
-#[derive(Default)]
-struct Counts {
-    folded: u64,
-    duplicate: u64,
-    forwarded: u64,
-    dead: u64,
-}
-
-impl Counts {
-    fn report(&self, telemetry: &Telemetry) {
-        telemetry.records(RecordOutcome::Folded, self.folded);
-        telemetry.records(RecordOutcome::Duplicate, self.duplicate);
-        telemetry.records(RecordOutcome::Forwarded, self.forwarded);
-        telemetry.records(RecordOutcome::DeadLetter, self.dead);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::time::Timestamp;
 
+use super::metadata::CommitMetadata;
 use super::ports::{Committed, Header, Output, OutputTopic, Rebalance, Record, RecordBatch};
 
 mod sink;
@@ -172,16 +173,44 @@ impl TwinLog {
         self.lock().low.insert(partition, low);
     }
 
-    /// Empties a usage partition, as deleting and creating the topic does.
-    pub fn recreate(&self, partition: i32) {
+    /// Empties a topic's partition, as deleting and creating the topic does.
+    pub fn recreate(&self, topic: OutputTopic, partition: i32) {
         let mut state = self.lock();
-        state.topics.remove(&(USAGE, partition));
-        state.ends.remove(&(USAGE, partition));
+        state.topics.remove(&(name_of(topic), partition));
+        state.ends.remove(&(name_of(topic), partition));
+    }
+
+    /// Gives the record at `offset` of a topic's partition another value.
+    ///
+    /// # Panics
+    /// When there is no such record.
+    pub fn forge(&self, topic: OutputTopic, partition: i32, offset: i64, value: &[u8]) {
+        let mut state = self.lock();
+        let records = state.topics.get_mut(&(name_of(topic), partition)).expect("the partition has records");
+        let record = records.iter_mut().find(|record| record.offset == offset).expect("the record is there");
+        record.value = Some(value.to_vec());
+    }
+
+    /// Commits `offset` for every partition without metadata, as a tool that resets a group's offsets does.
+    pub fn reset_offsets(&self, offset: i64) {
+        let mut state = self.lock();
+        for partition in 0..state.partitions {
+            state.offsets.insert(partition, Committed { offset, metadata: String::new() });
+        }
     }
 
     /// Forgets the group's committed offsets, as an idle group's expire.
     pub fn expire_offsets(&self) {
         self.lock().offsets.clear();
+    }
+
+    /// Writes the metadata of every committed offset as the first version did, without a checksum.
+    pub fn strip_checksums(&self) {
+        for committed in self.lock().offsets.values_mut() {
+            if let Ok(metadata) = committed.metadata.parse::<CommitMetadata>() {
+                committed.metadata = CommitMetadata { checksum: None, ..metadata }.to_string();
+            }
+        }
     }
 
     /// The committed offset of a partition.

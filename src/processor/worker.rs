@@ -159,6 +159,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// # Errors
     /// As `run`.
     pub fn turn(&mut self) -> Result<(), WorkerError> {
+        if let Some(fault) = self.settings.task.clock.fault() {
+            return self.distrust_clock(&fault);
+        }
         if self.broken {
             // What is no longer ours cannot be recovered, and the group waits for our answer. Records are read again.
             match self.source.poll(Duration::ZERO) {
@@ -178,7 +181,10 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             left => left.min(self.settings.poll_wait),
         };
         match self.source.poll(wait) {
-            Ok(Polled::Records(batch)) => self.take(&batch),
+            Ok(Polled::Records(batch)) => {
+                self.hold_clock_against_kafka();
+                self.take(&batch);
+            }
             Ok(Polled::Rebalance(rebalance)) => return self.rebalance(rebalance),
             Err(PortError::Retriable(message)) => self.shared.telemetry.poll_failed(&message),
             Err(PortError::Partition { partition, message }) => self.refused(partition, &message),
@@ -273,6 +279,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 self.shared.telemetry.registry_error(&message);
                 self.wait(partition);
             }
+            TaskError::OtherLog(halt) => self.halt(partition, &halt),
             TaskError::Store(error) => self.halt(partition, &stores::store_halt(partition, &error)),
         }
     }
@@ -333,10 +340,17 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         let telemetry = &self.shared.telemetry;
         // The first store batch follows the first known commit: at a first start nothing was replayed.
         let replayed = task.position() > task.recovered_from();
-        let persisted = if replayed { task.persist(telemetry) } else { Ok(()) };
-        match persisted.map_err(TaskError::from).and_then(|()| task.speak()) {
+        let spoken = task.check_replay().map_err(TaskError::OtherLog).and_then(|()| {
+            if replayed {
+                task.persist(telemetry)?;
+            }
+            task.speak()
+        });
+        match spoken {
             Ok(()) => {
                 telemetry.restored(partition, task.age(), task.recovered_from(), task.position());
+                // Its gateways hear at once that it is spoken for, and its position is committed.
+                self.heartbeat_at = None;
                 // A partition that waited for its terms is read on at once.
                 if let Some(due) = self.waiting.get_mut(&partition) {
                     *due = Instant::now();

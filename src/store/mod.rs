@@ -21,7 +21,7 @@ mod task_store;
 mod writer;
 mod zones;
 
-pub use crate::codec::store_values::{FoldSettings, LastRecord, TaskMeta};
+pub use crate::codec::store_values::{FoldSettings, LastRecord, PoliciesRead, TaskMeta, UsageCounts};
 pub use batch::StoreBatch;
 pub use error::StoreError;
 pub use memory::StoreMemory;

@@ -118,6 +118,11 @@ impl Telemetry {
         self.repeated("close", Severity::Warn, what, &detail);
     }
 
+    /// The wall clock is not believed, and the worker stands still.
+    pub fn clock_not_believed(&self, fault: &str) {
+        self.repeated("clock", Severity::Error, "the clock is not believed; nothing is published", fault);
+    }
+
     /// What recovery asks the cluster for does not come yet.
     pub fn recovery_waits(&self, message: &str) {
         let what = "partitions cannot be recovered now; it is tried again";

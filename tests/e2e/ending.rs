@@ -23,10 +23,10 @@ fn last_worker() -> String {
 }
 
 impl Clock for Fragile {
-    fn now(&self) -> Timestamp {
+    fn read(&self) -> (Timestamp, Duration) {
         let here = std::thread::current();
         assert!(!self.0.load(Ordering::SeqCst) || here.name() != Some(&last_worker()), "the clock broke");
-        SystemClock.now()
+        SystemClock.read()
     }
 }
 

@@ -66,8 +66,13 @@ const CONFIG: &str = "TALLYMAN_E2E_CONFIG";
 struct FileClock(PathBuf);
 
 impl Clock for FileClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(fs::read_to_string(&self.0).unwrap().parse().unwrap())
+    fn read(&self) -> (Timestamp, Duration) {
+        let micros: i64 = fs::read_to_string(&self.0).unwrap().parse().unwrap();
+        (Timestamp::from_micros(micros), Duration::from_micros(micros.unsigned_abs()))
+    }
+
+    fn is_machine(&self) -> bool {
+        false
     }
 }
 

@@ -18,6 +18,7 @@ mod group;
 mod halted;
 mod operations;
 mod oracle;
+mod other_log;
 mod outage;
 mod pods;
 mod registry;

@@ -10,7 +10,7 @@ use crate::exact::{check_answers, wait_for_stores};
 use crate::support::{Instance, PATIENCE, Site, kafka, wait_for};
 
 /// A site whose instance has folded some usage and is stopped.
-fn folded(kafka: &KafkaSettings) -> Site {
+pub fn folded(kafka: &KafkaSettings) -> Site {
     let site = Site::new(kafka, &[]);
     let instance = site.run();
     site.tell(&["produce", "--seed", "95", "--count", "5000", "--orgs", "20"]);
@@ -21,7 +21,7 @@ fn folded(kafka: &KafkaSettings) -> Site {
 }
 
 /// Waits until the instance has halted for `reason`; all that it gives as reasons.
-fn halt_of(instance: &Instance, reason: &str) -> String {
+pub fn halt_of(instance: &Instance, reason: &str) -> String {
     wait_for(&format!("a halt for {reason}"), PATIENCE, || {
         let (_, body) = instance.get("/readyz");
         body.contains(&format!("is halted ({reason})")).then_some(body)
@@ -29,7 +29,7 @@ fn halt_of(instance: &Instance, reason: &str) -> String {
 }
 
 /// It is ready again, and what it answers is what the log holds.
-fn is_well(site: &Site, instance: &Instance) {
+pub fn is_well(site: &Site, instance: &Instance) {
     instance.wait_until_ready(PATIENCE);
     site.wait_for_the_end(PATIENCE);
     wait_for_stores(&site.kafka, &[instance]);

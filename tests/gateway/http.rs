@@ -95,7 +95,7 @@ fn blocked_acme(rules: Rules) -> Bench {
 #[test]
 fn any_method_and_path_is_answered_with_the_verdict_in_status_headers_and_body() {
     let bench = blocked_acme(Rules::default());
-    bench.clock.set(Timestamp::from_micros(RESET - 90_500_000));
+    bench.clock.jump(Timestamp::from_micros(RESET - 90_500_000));
     let server = Server::start(&bench, 403);
     for line in
         ["GET /v1/check", "POST /v1/check/", "DELETE /v1/check/v1/chat/completions?x=1", "PUT /v1/check//a"]
@@ -118,7 +118,7 @@ fn any_method_and_path_is_answered_with_the_verdict_in_status_headers_and_body()
         assert_eq!(answer.body["version"], 8);
     }
     // The period is over and its successor on its way: soon, not in the past.
-    bench.clock.set(Timestamp::from_micros(RESET + 10));
+    bench.clock.jump(Timestamp::from_micros(RESET + 10));
     let answer = server.ask("GET /v1/check", &[("x-tallyman-org", "acme"), ("x-tallyman-user", "ada")]);
     assert_eq!(answer.header("retry-after"), Some("1"));
     server.stop();

@@ -216,7 +216,7 @@ fn a_heartbeat_that_comes_is_as_old_as_the_time_since_then_whatever_two_clocks_s
             for partition in 0..4 {
                 bench.try_put(&format!("!heartbeat|{partition}"), &beat(partition, of_the_decider)).unwrap();
             }
-            bench.clock.set(Timestamp::from_micros(of_the_gateway));
+            bench.clock.jump(Timestamp::from_micros(of_the_gateway));
             bench.clock.pass(Duration::from_secs(60));
             assert!(!bench.table.is_stale("acme"), "{of_the_decider} {of_the_gateway}");
             assert!((bench.table.heartbeat_age_seconds() - 60.0).abs() < 1e-9);
@@ -251,7 +251,7 @@ fn a_heartbeat_that_stood_in_the_topic_at_the_start_is_not_fresh() {
 #[test]
 fn a_lapsed_decision_holds_until_its_successor_comes() {
     let bench = with(&[(Scope::org("acme"), "BLOCK", Some(0))]);
-    bench.clock.set(Timestamp::from_micros(RESET + 5_000_000));
+    bench.clock.jump(Timestamp::from_micros(RESET + 5_000_000));
     let verdict = bench.table.check(&acme());
     assert!(verdict.is_blocked());
     assert_eq!(verdict.reset_at(), Some(Timestamp::from_micros(RESET)));

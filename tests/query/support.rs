@@ -19,7 +19,7 @@ use tallyman::domain::time::{BucketSize, Hour, Timestamp};
 use tallyman::domain::view::{DIMENSIONS_MAX, View, built_in};
 use tallyman::query::params::UsageParams;
 use tallyman::query::{Query, QueryError, UsageAnswer};
-use tallyman::store::{FoldSettings, Shelf, Store, StoreMemory, TaskMeta};
+use tallyman::store::{FoldSettings, PoliciesRead, Shelf, Store, StoreMemory, TaskMeta, UsageCounts};
 
 pub const ORG: &str = "acme";
 
@@ -258,6 +258,8 @@ impl Fixture {
             since: None,
             log_time: at("2026-11-20T12:00:00Z"),
             last_record: None,
+            counts: UsageCounts::default(),
+            policies: PoliciesRead::default(),
             cluster_id: "test".to_owned(),
             partitions: 1,
         }

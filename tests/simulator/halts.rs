@@ -26,7 +26,7 @@ pub fn committed(world: &World, partition: i32) -> i64 {
 }
 
 /// All phases are folded, published and let go; the next worker may begin.
-fn before(dir: &Path) -> World {
+pub fn before(dir: &Path) -> World {
     let world = World::new(Options::default());
     let mut member = world.member("a", dir);
     for phase in &PHASES[..2] {
@@ -115,7 +115,7 @@ fn a_log_that_shrinks_while_its_partition_waits_halts_it_alone_and_a_rebalance_m
 fn a_log_that_was_recreated_halts_its_task_alone() {
     let dir = scratch();
     let world = before(dir.path());
-    world.log.recreate(0);
+    world.log.recreate(OutputTopic::Usage, 0);
     only_partition_0_halts(&world, world.member("b", dir.path()), "log_changed");
 }
 
@@ -124,7 +124,7 @@ fn a_log_that_was_cut_and_grew_again_halts_its_task_alone() {
     let dir = scratch();
     let world = before(dir.path());
     let length = end(&world, 0);
-    world.log.recreate(0);
+    world.log.recreate(OutputTopic::Usage, 0);
     for number in 0..length + 5 {
         world.spend(&format!("new{number}"), &hard(), "1");
     }

@@ -14,6 +14,7 @@ use tallyman::domain::time::Timestamp;
 use tallyman::domain::view::built_in;
 use tallyman::processor::ports::{Rebalance, Sink, Source};
 use tallyman::processor::settings::{AdoptFrom, TaskSettings, WorkerSettings};
+use tallyman::processor::trusted_clock::TrustedClock;
 use tallyman::processor::twin::{Crash, TwinLog, TwinSink, TwinSource};
 use tallyman::processor::worker::{Shared, Worker, WorkerError};
 use tallyman::store::{FoldSettings, Shelf, Store, StoreError, StoreMemory};
@@ -132,7 +133,7 @@ impl World {
             default_terms: DefaultTerms::Allow,
             usage_topic: "usage".into(),
             policies_topic: "policies".into(),
-            clock: Arc::new(self.clock.clone()),
+            clock: Arc::new(TrustedClock::new(Arc::new(self.clock.clone()))),
             working_set_bytes_max: self.options.working_set,
             top_orgs: 10,
         };

@@ -19,7 +19,7 @@ use tallyman::domain::terms::{
     PurchaseDeclined, TermsRecord,
 };
 use tallyman::domain::time::{Hour, Timestamp};
-use tallyman::store::FoldSettings;
+use tallyman::store::{FoldSettings, PoliciesRead, TaskMeta, UsageCounts};
 
 use super::{decision, meta, row, settings};
 
@@ -157,6 +157,13 @@ fn kept_of(name: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
+/// Bytes that an older version wrote.
+fn kept_bytes(name: &str) -> Vec<u8> {
+    let text = std::fs::read_to_string(format!("tests/fixtures/store/{name}.hex")).unwrap();
+    let text = text.trim();
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
 #[test]
 fn kept_bytes_of_keys_mean_what_they_meant() {
     let key = row(7, "acme", -2, &[Some("chat"), None, Some("\u{fc}ser")]);
@@ -207,8 +214,14 @@ fn kept_bytes_of_values_mean_what_they_meant() {
     let kept = golden("rate-v1", &bytes(|out| store_values::put_rate(out, &ring)));
     assert_eq!(store_values::read_rate(&kept).unwrap(), ring);
 
-    let kept = golden("task-v1", &store_values::task(&meta(41)));
-    assert_eq!(store_values::read_task(&kept).unwrap(), meta(41));
+    assert_eq!(store_values::read_task(&kept_bytes("task-v1")).unwrap(), meta(41));
+    let counted = TaskMeta {
+        counts: UsageCounts { folded: 30, duplicate: 7, dead: 3, forwarded: 1, credits: -(1 << 70) },
+        policies: PoliciesRead { origin: 1, taken: 4, last_record: meta(9).last_record },
+        ..meta(41)
+    };
+    let kept = golden("task-v2", &store_values::task(&counted));
+    assert_eq!(store_values::read_task(&kept).unwrap(), counted);
 
     for (name, scope) in [("org", Scope::org("acme")), ("budget", budget_scope())] {
         let mut decision = decision(scope, 5);

@@ -17,7 +17,9 @@ use tallyman::domain::scope::Scope;
 use tallyman::domain::tally::{Field, Tally};
 use tallyman::domain::time::Timestamp;
 use tallyman::domain::view::{DIMENSIONS_MAX, built_in};
-use tallyman::store::{FoldSettings, LastRecord, Store, StoreError, StoreMemory, TaskMeta};
+use tallyman::store::{
+    FoldSettings, LastRecord, PoliciesRead, Store, StoreError, StoreMemory, TaskMeta, UsageCounts,
+};
 
 /// A day, in the unit of the fold's settings.
 const DAY_US: i64 = 86_400_000_000;
@@ -49,6 +51,8 @@ fn meta(position: i64) -> TaskMeta {
         since: None,
         log_time,
         last_record: Some(LastRecord { offset: position - 1, timestamp: log_time, crc: 77 }),
+        counts: UsageCounts::default(),
+        policies: PoliciesRead::default(),
         cluster_id: "cluster".into(),
         partitions: 12,
     }

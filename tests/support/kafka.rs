@@ -9,6 +9,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use tallyman::kafka::{KafkaSettings, TopicOutcome, Topics, check_topics, create_topics};
 
 use super::process::{Process, free_port, server_dir, servers};
@@ -108,18 +110,29 @@ impl Kafka {
 
     /// Deletes what a partition holds below `offset`, as retention does.
     pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
-        use rdkafka::admin::{AdminClient, AdminOptions};
-        use rdkafka::client::DefaultClientContext;
         use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-        let admin: AdminClient<DefaultClientContext> = rdkafka::ClientConfig::new()
-            .set("bootstrap.servers", self.bootstrap_servers())
-            .create()
-            .expect("the settings are good");
         let mut below = TopicPartitionList::new();
         below.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("the offset is good");
+        self.administer(async |admin, options| {
+            admin.delete_records(&below, options).await.expect("the broker deletes them");
+        });
+    }
+
+    /// Deletes a topic.
+    pub fn delete_topic(&self, topic: &str) {
+        self.administer(async |admin, options| {
+            let deleted = admin.delete_topics(&[topic], options).await.expect("the broker answers");
+            assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+        });
+    }
+
+    fn administer(&self, act: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions)) {
+        let mut config = rdkafka::ClientConfig::new();
+        config.set("bootstrap.servers", self.bootstrap_servers());
+        let admin = config.create().expect("the settings are good");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let options = AdminOptions::new().operation_timeout(Some(std::time::Duration::from_secs(20)));
-        runtime.block_on(admin.delete_records(&below, &options)).expect("the broker deletes them");
+        runtime.block_on(act(&admin, &options));
     }
 
     /// Kills the broker with SIGKILL; its data stays for [`Kafka::restart`].

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::clock::Clock as _;
 use crate::domain::dedupe::{IdKey, Seen};
 use crate::domain::fold::{Frozen, RowSets};
 use crate::processor::orgs::Law;
@@ -97,7 +98,7 @@ impl Task {
         // Terms read past the last commit are stored early, for they are keyed by offset; what they caused is not
         // published yet, so they are read again after a crash.
         let policies_position = self.meta.policies_position.min(self.committed.1);
-        let meta = TaskMeta { policies_position, ..self.meta.clone() };
+        let meta = TaskMeta { policies_position, policies: self.committed_policies, ..self.meta.clone() };
         let (batch, ids) = self.batch()?;
         let rates = self.guard.as_ref().map_or(0, |guard| guard.rates.heap_bytes());
         let heap = self.fold.heap_bytes() + self.rows.as_ref().map_or(0, RowSets::heap_bytes) + rates;

@@ -1,12 +1,16 @@
 //! Publish, then persist (Law 3): when a task begins to speak, what it proposes, and what it takes as published once a
 //! commit is known. Next to read: `flush`.
 
+use crate::clock::Clock as _;
 use crate::codec::{Encoder, RegistryError};
 use crate::domain::decision::Heartbeat;
 use crate::domain::time::Timestamp;
+use crate::processor::checksum::{Checksum, settings_crc};
 use crate::processor::metadata::CommitMetadata;
 use crate::processor::orgs::Law;
 use crate::processor::ports::{CommitOffset, Output, OutputTopic};
+use crate::processor::recovery::Halt;
+use crate::store::PoliciesRead;
 use crate::telemetry::{OrgUse, Telemetry};
 
 use super::{Task, TaskError};
@@ -168,14 +172,43 @@ impl Task {
             transactions: self.transactions + 1,
             policies: self.meta.policies_position,
             transactional_id: transactional_id.to_owned(),
+            checksum: Some(self.checksum(&self.meta.policies)),
         };
         CommitOffset { partition: self.partition, offset: self.meta.position, metadata: metadata.to_string() }
+    }
+
+    /// What the log is up to its position.
+    fn checksum(&self, policies: &PoliciesRead) -> Checksum {
+        Checksum::of(&self.meta, policies, settings_crc(&self.settings.fold))
+    }
+
+    /// Whether the replay came to what O* was committed with (Law 3). To be asked when it stands at O*.
+    ///
+    /// # Errors
+    /// With both sides and the way out, when it came to something else.
+    pub fn check_replay(&self) -> Result<(), Halt> {
+        let Some(then) = &self.recovered.checksum else { return Ok(()) };
+        let differences = then.differences(&self.checksum(&self.committed_policies));
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let partition = self.partition;
+        let message = format!(
+            "partition {partition}: the log up to offset {} is not what it was when that offset was committed: {}. The log \
+             or the policies were changed, the schema registry denies a schema that it knew, or the store is another log's. \
+             Restore what changed and run `tallyman rebuild --partition {partition}`; to accept this log, rebuild and start \
+             once with `tallyman run --adopt-from end`",
+            self.recovered.published_through,
+            differences.join("; "),
+        );
+        Err(Halt::new("log_differs", message))
     }
 
     /// Takes what was proposed as published: the commit is known.
     pub fn committed(&mut self, at: Timestamp, telemetry: &Telemetry) {
         self.transactions += 1;
         self.committed = (self.meta.position, self.meta.policies_position);
+        self.committed_policies = self.meta.policies;
         self.outbox.clear();
         for change in std::mem::take(&mut self.changes) {
             let decision = change.decision;

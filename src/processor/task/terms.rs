@@ -1,5 +1,6 @@
 //! The terms of a task: records of its policies partition, taken as they come. Rows never depend on them (Law 2).
 
+use crate::clock::Clock as _;
 use crate::codec::{DecodeError, Decoder};
 use crate::domain::reject::{Reason, Reject};
 use crate::domain::terms::TermsRecord;
@@ -8,6 +9,7 @@ use crate::processor::orgs::Law;
 use crate::processor::ports::{OutputTopic, RecordBatch};
 use crate::telemetry::Telemetry;
 
+use super::counts::last_of;
 use super::{Task, TaskError};
 
 impl Task {
@@ -60,12 +62,22 @@ impl Task {
                 },
             }
             self.meta.policies_position = record.offset + 1;
+            self.meta.policies.last_record = Some(last_of(&record));
+            self.keep_committed_policies();
         }
         self.waits.terms = None;
         Ok(())
     }
 
+    /// A store batch carries no later policies position than the committed one, and what was read up to there.
+    pub(super) fn keep_committed_policies(&mut self) {
+        if self.meta.policies_position <= self.committed.1 {
+            self.committed_policies = self.meta.policies;
+        }
+    }
+
     fn take_terms(&mut self, offset: i64, terms: TermsRecord) -> Result<(), TaskError> {
+        self.meta.policies.taken += 1;
         self.new_terms.push((offset, terms.clone()));
         let Some(org) = self.terms.insert(offset, terms) else { return Ok(()) };
         if self.speaking {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::processor::ports::{
-    Accepted, Committed, LogRange, Polled, PortError, Rebalance, RecordMark, Source, Start, mark_of,
+    Accepted, BrokerTime, Committed, Input, LogRange, Polled, PortError, Rebalance, RecordMark, Source, Start,
+    mark_of,
 };
 
 use super::sink::init;
@@ -65,8 +66,9 @@ impl TwinSource {
     }
 }
 
-fn at(state: &State, partition: i32, offset: i64) -> Option<&TwinRecord> {
-    state.topics.get(&(USAGE, partition))?.iter().find(|record| record.offset == offset)
+fn at(state: &State, input: Input, partition: i32, offset: i64) -> Option<&TwinRecord> {
+    let topic = if input == Input::Usage { USAGE } else { POLICIES };
+    state.topics.get(&(topic, partition))?.iter().find(|record| record.offset == offset)
 }
 
 impl Source for TwinSource {
@@ -200,9 +202,14 @@ impl Source for TwinSource {
         Some(self.log.lock().end(POLICIES, partition))
     }
 
-    fn record_mark(&mut self, partition: i32, offset: i64) -> Result<Option<RecordMark>, PortError> {
+    fn broker_time(&mut self) -> Option<BrokerTime> {
+        // What this log stamps, tests choose.
+        None
+    }
+
+    fn record_mark(&mut self, input: Input, partition: i32, offset: i64) -> Result<Option<RecordMark>, PortError> {
         let state = self.log.lock();
-        let batch = at(&state, partition, offset)
+        let batch = at(&state, input, partition, offset)
             .map(|record| TwinBatch { records: vec![(partition, record.clone())], ends: Vec::new() });
         Ok(batch.map(|batch| mark_of(&crate::processor::ports::RecordBatch::get(&batch, 0))))
     }

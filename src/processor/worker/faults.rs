@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::processor::ports::{PortError, Sink, Source};
+use crate::clock::Clock as _;
+use crate::processor::ports::{Polled, PortError, Sink, Source};
 use crate::processor::recovery::Halt;
 
 use super::{Slot, Worker, WorkerError};
@@ -45,6 +46,32 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             _ => Halt::passing("log_gone", format!("partition {partition}: {message}")),
         };
         self.halt(partition, &halt);
+    }
+
+    /// The clock is not believed: nothing is decided, published or persisted, and what is in memory may follow from it, so
+    /// all tasks are recovered once it is right. The group is answered meanwhile.
+    pub(super) fn distrust_clock(&mut self, fault: &str) -> Result<(), WorkerError> {
+        self.broken = true;
+        self.shared.health.turned(self.number);
+        self.shared.health.waits(self.number, fault);
+        self.shared.telemetry.clock_not_believed(fault);
+        match self.source.poll(self.settings.poll_wait) {
+            Ok(Polled::Rebalance(rebalance)) => return self.rebalance(rebalance),
+            Err(PortError::Partition { partition, message }) => self.refused(partition, &message),
+            Err(fatal @ PortError::Fatal(_)) => return Err(fatal.into()),
+            // Records are read again.
+            Ok(Polled::Records(_)) | Err(PortError::Retriable(_)) => {}
+        }
+        self.hold_clock_against_kafka();
+        Ok(())
+    }
+
+    /// Shows the clock what the last records tell of the broker's.
+    pub(super) fn hold_clock_against_kafka(&mut self) {
+        let clock = &self.settings.task.clock;
+        if let Some(time) = self.source.broker_time().filter(|_| clock.is_machine()) {
+            clock.observe(time);
+        }
     }
 
     /// Starts those halted tasks again whose cause may have passed.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock::Clock as _;
 use crate::processor::ports::{Sink, Source, TransactError};
 use crate::processor::settings::{DECISIONS_PER_TURN_MAX, HEARTBEAT_INTERVAL};
 use crate::processor::task::Task;
@@ -107,7 +108,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             }
             let mut speaks = task.has_outputs() || (flush(task.partition()) && task.is_ahead_of_commit());
             let proposed = task.propose(encoder, &mut outputs).and_then(|()| {
-                if heartbeat {
+                // The first commit leaves a record in the control partition: one that is empty later was emptied.
+                if heartbeat || (speaks && !task.has_commit()) {
                     outputs.push(task.heartbeat(encoder, now)?);
                     speaks = true;
                 }
@@ -179,7 +181,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         for (&partition, slot) in self.slots.iter_mut().filter(|(partition, _)| flush(**partition)) {
             let Slot::Running(task) = slot else { continue };
             // A task that was not in the transaction (nothing to say, not ahead) stands at its last commit.
-            if task.has_commit()
+            if task.may_persist()
                 && (task.is_ahead_of_store() || task.wants_flush())
                 && task.position() <= task.committed_position()
                 && let Err(error) = write(task, &self.shared.telemetry)

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock::Clock as _;
 use crate::processor::ports::{Sink, Source};
 use crate::telemetry::TaskState;
 
