@@ -140,8 +140,6 @@ pub(super) struct BatchQueue {
     taken: Vec<*mut sys::rd_kafka_message_t>,
     /// The offset that comes next after what was taken, by partition.
     next: HashMap<i32, i64>,
-    /// When each partition was last seen to end, since it was last read from elsewhere.
-    ended: HashMap<i32, Instant>,
     broker_time: Option<BrokerTime>,
     // Rung by librdkafka through a raw pointer until `drop` switches that off.
     wake: Arc<Wake>,
@@ -175,7 +173,6 @@ impl BatchQueue {
             led_at: Instant::now(),
             taken: vec![ptr::null_mut(); records_max],
             next: HashMap::new(),
-            ended: HashMap::new(),
             broker_time: None,
             wake,
             consumer: Arc::clone(consumer),
@@ -224,7 +221,6 @@ impl BatchQueue {
     /// The partition is read from `offset` now.
     pub(super) fn reads_from(&mut self, partition: i32, offset: i64) {
         self.next.insert(partition, offset);
-        self.ended.remove(&partition);
     }
 
     /// What the last record taken tells of the broker's clock, once.
@@ -238,9 +234,7 @@ impl BatchQueue {
         // SAFETY: reads two fields of a valid message, and writes to a local.
         let millis = unsafe { sys::rd_kafka_message_timestamp(message.raw(), &raw mut kind) };
         if kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME {
-            let ended = self.ended.get(&message.raw().partition).copied();
-            self.broker_time =
-                Some(BrokerTime { at: Timestamp::from_millis(millis), seen: Instant::now(), ended });
+            self.broker_time = Some(BrokerTime { at: Timestamp::from_millis(millis), seen: Instant::now() });
         }
     }
 
@@ -297,8 +291,6 @@ impl BatchQueue {
         if let Some(message) = messages.last() {
             self.observe(message);
         }
-        let now = Instant::now();
-        self.ended.extend(ends.iter().map(|&(partition, _)| (partition, now)));
         Batch { messages, ends, _consumer: Arc::clone(&self.consumer) }
     }
 }

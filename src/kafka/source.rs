@@ -267,9 +267,16 @@ impl KafkaSource {
         }
     }
 
-    /// The rebalance is answered.
-    fn answered(&mut self) {
-        self.unanswered = false;
+    /// Nothing of the partition is delivered any more.
+    fn drop_partition(&mut self, partition: i32) {
+        self.started.remove(&partition);
+        self.rereads.cancel(partition);
+        self.faults
+            .retain(|fault| !matches!(fault, PortError::Partition { partition: of, .. } if *of == partition));
+    }
+
+    /// No rebalance is open: partitions that stopped need no longer be fetched.
+    fn unfetch_stopped(&mut self) {
         let stopping = std::mem::take(&mut self.stopping);
         self.unfetch(&stopping);
     }
@@ -300,6 +307,9 @@ impl Source for KafkaSource {
         loop {
             if let Some(rebalance) = self.serve_events()? {
                 return Ok(Polled::Rebalance(rebalance));
+            }
+            if !self.unanswered {
+                self.unfetch_stopped();
             }
             self.reread();
             if let Some(fault) = self.faults.pop_front() {
@@ -333,13 +343,13 @@ impl Source for KafkaSource {
             partitions.iter().filter_map(|accepted| Some((accepted.partition, accepted.start?))).collect();
         self.mend_positions();
         self.start(&started);
-        self.answered();
+        self.unanswered = false;
+        self.unfetch_stopped();
     }
 
     fn release(&mut self, partitions: &[i32]) {
         for &partition in partitions {
-            self.started.remove(&partition);
-            self.rereads.cancel(partition);
+            self.drop_partition(partition);
         }
         self.stopping.retain(|partition| !partitions.contains(partition));
         self.mend_positions();
@@ -349,7 +359,8 @@ impl Source for KafkaSource {
             // Nothing of them was fetched, or librdkafka refuses; without an answer all others would stay paused.
             let _ = self.member.incremental_unassign(&TopicPartitionList::new());
         }
-        self.answered();
+        self.unanswered = false;
+        self.unfetch_stopped();
     }
 
     fn seek(&mut self, partition: i32, start: Start) -> Result<(), PortError> {
@@ -369,14 +380,9 @@ impl Source for KafkaSource {
     }
 
     fn stop(&mut self, partition: i32) {
-        self.started.remove(&partition);
-        self.rereads.cancel(partition);
-        // While a rebalance is open, an unassign would be taken for its answer.
-        if self.unanswered {
-            self.stopping.push(partition);
-        } else {
-            self.unfetch(&[partition]);
-        }
+        self.drop_partition(partition);
+        // While a rebalance is open, also one that was not polled yet, an unassign would be taken for its answer.
+        self.stopping.push(partition);
     }
 
     fn pause(&mut self, partition: i32, paused: bool) -> Result<(), PortError> {

@@ -191,8 +191,6 @@ pub struct BrokerTime {
     pub at: Timestamp,
     /// When it came here.
     pub seen: Instant,
-    /// When its partition was last seen to end before it; `None` when it may have been there for long.
-    pub ended: Option<Instant>,
 }
 
 /// Where to read a partition from.

@@ -57,6 +57,7 @@ pub fn start_of(survey: Survey, adopt: Option<AdoptFrom>) -> Result<Recovered, H
         checks::check_store(&survey, stored)?;
     }
     checks::check_control(&survey)?;
+    checks::check_partitions(&survey)?;
     let (published, adopted) = match (published(&survey), adopt) {
         (Ok(published), _) => (published, false),
         (Err(halt), None) => return Err(halt),
@@ -67,7 +68,7 @@ pub fn start_of(survey: Survey, adopt: Option<AdoptFrom>) -> Result<Recovered, H
                 "--adopt-from goes on although: {}; start without it next time",
                 halt.message
             );
-            (Published { offset: adopted_offset(&survey, adopt), metadata: None }, true)
+            (adopted_as(&survey, &halt, adopt), true)
         }
     };
     let (policies_low, policies_end) = survey.policies;
@@ -117,10 +118,21 @@ fn published(survey: &Survey) -> Result<Published, Halt> {
     Ok(Published { offset: committed.offset, metadata: Some(metadata) })
 }
 
-/// What a person says of O*.
-fn adopted_offset(survey: &Survey, adopt: AdoptFrom) -> i64 {
-    match adopt {
+/// What O* is when a person goes on although of `halt`. Where only something else than the usage log was lost, O* stands: what
+/// came after it is still to be published.
+fn adopted_as(survey: &Survey, halt: &Halt, adopt: AdoptFrom) -> Published {
+    let is_same_log =
+        matches!(halt.reason, "log_truncated" | "policies_changed" | "policies_truncated" | "control_emptied");
+    if let Some(committed) = survey.committed.as_ref().filter(|_| is_same_log)
+        && checks::check_committed(survey, committed.offset).is_ok()
+        && let Ok(mut metadata) = committed.metadata.parse::<CommitMetadata>()
+    {
+        metadata.policies = metadata.policies.min(survey.policies.1);
+        return Published { offset: committed.offset, metadata: Some(metadata) };
+    }
+    let offset = match adopt {
         AdoptFrom::End => survey.range.high,
         AdoptFrom::Store => survey.stored.as_ref().map_or(survey.range.low, |stored| stored.position),
-    }
+    };
+    Published { offset, metadata: None }
 }

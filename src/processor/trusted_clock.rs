@@ -3,7 +3,7 @@
 //! host. While it is not believed, time goes on from when it last was, and the worker decides and publishes nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
@@ -24,8 +24,8 @@ pub struct TrustedClock {
 struct State {
     /// The wall clock's when it was last believed.
     wall: i64,
-    /// The least and the greatest that the broker's can be.
-    broker: (i64, i64),
+    /// The least that the broker's can be: it has stamped a record with that time, which took a while to come.
+    broker: i64,
     fault: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl TrustedClock {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let (now, uptime) = clock.read();
         let wall = now.micros().saturating_sub(micros(uptime));
-        Self { clock, state: Mutex::new(State { wall, broker: (i64::MIN, i64::MAX), fault: None }) }
+        Self { clock, state: Mutex::new(State { wall, broker: i64::MIN, fault: None }) }
     }
 
     fn check<T>(&self, then: impl FnOnce(&State, Duration) -> T) -> T {
@@ -59,11 +59,8 @@ impl TrustedClock {
     pub fn observe(&self, time: BrokerTime) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let uptime = micros(self.clock.read().1);
-        let ago = |instant: Instant| uptime.saturating_sub(micros(instant.elapsed()));
-        let least = time.at.micros().saturating_sub(ago(time.seen));
-        let greatest =
-            time.ended.map_or(state.broker.1.max(least), |ended| time.at.micros().saturating_sub(ago(ended)));
-        state.broker = (least, greatest);
+        let seen = uptime.saturating_sub(micros(time.seen.elapsed()));
+        state.broker = time.at.micros().saturating_sub(seen);
     }
 }
 
@@ -81,41 +78,32 @@ impl Clock for TrustedClock {
 impl State {
     fn judge(&mut self, now: Timestamp, uptime: i64) {
         let offset = now.micros().saturating_sub(uptime);
-        let (least, greatest) = self.broker;
-        let agrees = |offset: i64| {
-            offset >= least.saturating_sub(DEVIATION_MICROS_MAX)
-                && offset <= greatest.saturating_add(DEVIATION_MICROS_MAX)
-        };
+        let is_behind_kafka = |offset: i64| offset < self.broker.saturating_sub(DEVIATION_MICROS_MAX);
         let jump = offset.saturating_sub(self.wall);
         // Kafka decides when it can: where the monotonic clock stood still, the wall clock is right.
-        let is_steady = jump.abs() <= DEVIATION_MICROS_MAX || !agrees(self.wall);
-        if agrees(offset) && is_steady {
+        if !is_behind_kafka(offset) && (jump.abs() <= DEVIATION_MICROS_MAX || is_behind_kafka(self.wall)) {
             self.wall = offset;
             self.fault = None;
             return;
         }
-        let (by, than) = if agrees(offset) {
-            (jump, "what it showed before")
-        } else if offset < least {
-            (offset.saturating_sub(least), "Kafka's timestamps")
+        let (by, than, check) = if is_behind_kafka(offset) {
+            (offset.saturating_sub(self.broker), "Kafka's timestamps", "NTP on this machine and on the brokers")
         } else {
-            (offset.saturating_sub(greatest), "Kafka's timestamps")
+            (jump, "what it showed before", "NTP on this machine; if this time is right, restart this instance")
         };
-        if !agrees(self.wall) {
-            self.wall = self.wall.clamp(least, greatest.max(least));
-        }
         let side = if by > 0 { "ahead of" } else { "behind" };
         self.fault = Some(format!(
             "this machine's clock shows {now}, {} minutes {side} {than}: it is not believed, and nothing is decided or \
-             published until it is right. Check NTP on this machine{}",
+             published until it is right. Check {check}",
             by.unsigned_abs() / 60_000_000,
-            if than == "Kafka's timestamps" { ", and the brokers' clocks" } else { "" }
         ));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::clock::ManualClock;
 
@@ -127,9 +115,8 @@ mod tests {
         (wall.clone(), TrustedClock::new(Arc::new(wall)))
     }
 
-    /// A record that the broker stamped at `at` and that came at once; the log had ended right before.
-    fn live(at: Timestamp) -> BrokerTime {
-        BrokerTime { at, seen: Instant::now(), ended: Some(Instant::now()) }
+    fn stamped(at: Timestamp) -> BrokerTime {
+        BrokerTime { at, seen: Instant::now() }
     }
 
     #[test]
@@ -160,27 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_wrong_from_the_start_is_found_by_a_live_record() {
+    fn a_clock_behind_any_record_of_the_log_is_not_believed_and_an_old_record_says_nothing() {
         let (wall, clock) = clocks();
-        let right = NOON.plus_micros(-40 * 24 * 60 * MINUTE);
-        clock.observe(BrokerTime { at: right, seen: Instant::now(), ended: None });
-        assert_eq!(clock.fault(), None, "a record that may have waited for long says nothing");
-        clock.observe(live(right));
+        clock.observe(stamped(NOON.plus_micros(-40 * 24 * 60 * MINUTE)));
+        assert_eq!(clock.fault(), None, "it may have waited for long");
+        clock.observe(stamped(NOON.plus_micros(20 * MINUTE)));
         let fault = clock.fault().unwrap();
-        assert!(fault.contains("ahead of Kafka's timestamps") && fault.contains("brokers' clocks"), "{fault}");
-        assert!((clock.now().micros() - right.micros()).abs() < MINUTE);
-        wall.jump(right);
-        assert_eq!((clock.fault(), clock.now()), (None, right));
-    }
-
-    #[test]
-    fn a_clock_behind_any_record_of_the_log_is_not_believed() {
-        let (_, clock) = clocks();
-        clock.observe(BrokerTime { at: NOON.plus_micros(10 * MINUTE), seen: Instant::now(), ended: None });
-        assert!(
-            clock.fault().unwrap().contains("9 minutes behind Kafka's timestamps")
-                || clock.fault().unwrap().contains("10 minutes behind Kafka's timestamps")
-        );
+        assert!(fault.contains("behind Kafka's timestamps") && fault.contains("on the brokers"), "{fault}");
+        assert_eq!(clock.now(), NOON, "no decision is made of a broker's time alone");
+        wall.jump(NOON.plus_micros(20 * MINUTE));
+        assert_eq!((clock.fault(), clock.now()), (None, wall.now()));
     }
 
     #[test]
@@ -189,7 +165,7 @@ mod tests {
         let later = NOON.plus_micros(8 * 60 * MINUTE);
         wall.jump(later);
         assert!(clock.fault().is_some());
-        clock.observe(live(later));
+        clock.observe(stamped(later));
         assert_eq!((clock.fault(), clock.now()), (None, later));
     }
 }

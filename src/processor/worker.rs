@@ -183,6 +183,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         match self.source.poll(wait) {
             Ok(Polled::Records(batch)) => {
                 self.hold_clock_against_kafka();
+                if let Some(fault) = self.settings.task.clock.fault() {
+                    return self.distrust_clock(&fault);
+                }
                 self.take(&batch);
             }
             Ok(Polled::Rebalance(rebalance)) => return self.rebalance(rebalance),

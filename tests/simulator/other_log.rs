@@ -123,7 +123,14 @@ fn a_control_topic_that_was_emptied_halts_and_adopting_it_publishes_every_decisi
     let message = halts(&world, dir.path(), "control_emptied");
     assert!(message.contains("transactions published decisions"), "{message}");
     halts(&world, anew.path(), "control_emptied");
+    let letters = world.log.records(OutputTopic::DeadLetters, 0).len();
+    world.put_raw("usage", 0, None, Some(b"bad, and never published"));
     goes_on(&mut world, dir.path(), AdoptFrom::End);
+    assert_eq!(
+        world.log.records(OutputTopic::DeadLetters, 0).len(),
+        letters + 1,
+        "O* stands: what follows it is live"
+    );
     let again: BTreeSet<String> = decisions(&world, 0).into_iter().map(|(key, _)| key).collect();
     assert_eq!(again, scopes);
 }

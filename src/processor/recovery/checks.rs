@@ -105,9 +105,6 @@ pub(super) fn check_checksum(survey: &Survey, then: &Checksum, metadata: &Commit
     let Survey { partition, stored, range, marks, policies: (policies_low, policies_end), .. } = survey;
     let adopt = adopt(*partition);
     let halt = |reason, what: String| Err(Halt::new(reason, format!("partition {partition}: {what}. {adopt}")));
-    if then.partitions != survey.partitions {
-        return halt("partitions_changed", partitions_changed(then.partitions, survey.partitions));
-    }
     if let Some(last) = then.last_usage.filter(|last| marks.contradict(Input::Usage, *last)) {
         let what = format!(
             "the record at offset {} is not the one that was published through: the log was cut and grew again, or is \
@@ -159,6 +156,19 @@ pub(super) fn check_checksum(survey: &Survey, then: &Checksum, metadata: &Commit
     Ok(())
 }
 
+/// The partition count is the one that O* was committed under: another one moves orgs, which nobody may adopt.
+pub(super) fn check_partitions(survey: &Survey) -> Result<(), Halt> {
+    let metadata =
+        survey.committed.as_ref().and_then(|committed| committed.metadata.parse::<CommitMetadata>().ok());
+    match metadata.and_then(|metadata| metadata.checksum) {
+        Some(then) if then.partitions != survey.partitions => {
+            let what = partitions_changed(then.partitions, survey.partitions);
+            Err(Halt::new("partitions_changed", format!("partition {}: {what}", survey.partition)))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn partitions_changed(then: i32, now: i32) -> String {
     format!(
         "the usage topic had {then} partitions and has {now} now; orgs would change their partition. Restore the \
@@ -199,7 +209,8 @@ pub(super) fn check_store(survey: &Survey, stored: &TaskMeta) -> Result<(), Halt
     if stored.position < range.low {
         let what = format!(
             "the store stands at offset {} and the log begins at {}: records between were never folded. Restore the log or \
-             a newer store; {rebuild}, without what is gone",
+             a newer store. To go on without what is gone, run `tallyman rebuild --partition {partition}` and start once with \
+             `tallyman run --adopt-from end`",
             stored.position, range.low
         );
         return halt("log_truncated", what);

@@ -103,7 +103,16 @@ fn survey_partition<S: Source>(
         let Some(Mark { offset, .. }) = mark else { continue };
         let (low, high) = if input == Input::Usage { (range.low, range.high) } else { policies };
         if (low..high).contains(&offset) && !marks.0.contains_key(&(input, offset)) {
-            marks.0.insert((input, offset), source.record_mark(input, partition, offset)?);
+            let found = source.record_mark(input, partition, offset)?;
+            // Retention may have taken it in between.
+            let low = if input == Input::Usage {
+                source.range(partition)?.low
+            } else {
+                source.policies_range(partition)?.0
+            };
+            if found.is_some() || offset >= low {
+                marks.0.insert((input, offset), found);
+            }
         }
     }
     let partitions = source.partitions();

@@ -195,9 +195,9 @@ impl Task {
         let partition = self.partition;
         let message = format!(
             "partition {partition}: the log up to offset {} is not what it was when that offset was committed: {}. The log \
-             or the policies were changed, the schema registry denies a schema that it knew, or the store is another log's. \
-             Restore what changed and run `tallyman rebuild --partition {partition}`; to accept this log, rebuild and start \
-             once with `tallyman run --adopt-from end`",
+             or the policies were changed, the schema registry denies a schema that it knew or knows one that it denied, or \
+             the store is another log's. Restore what changed and run `tallyman rebuild --partition {partition}`; to accept \
+             what the log gives now, start once with `tallyman run --adopt-from end`",
             self.recovered.published_through,
             differences.join("; "),
         );

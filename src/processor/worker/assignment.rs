@@ -16,6 +16,10 @@ use super::{Slot, Worker, WorkerError};
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(120);
 /// How long it asks again for one partition alone: then that one is halted, and started later.
 const PARTITION_PATIENCE: Duration = Duration::from_secs(10);
+/// The reason of a partition that nothing can be learned of now.
+const UNREACHABLE: &str = "unreachable";
+/// The wait before such a partition is tried again.
+const UNREACHABLE_PAUSE: Duration = Duration::from_secs(60);
 /// The wait before a task is started again that halted for a cause that may pass.
 const HALTED_PAUSE: Duration = Duration::from_secs(5);
 /// The wait between two tries.
@@ -33,7 +37,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                     self.publish_gathered();
                 }
                 let stores = self.open_stores(&partitions, OPEN_PATIENCE);
-                let accepted = self.recover(stores)?;
+                let accepted = self.recover(stores, true)?;
                 self.source.accept(&with_halted(&partitions, &accepted));
                 self.shared.health.joined(self.number);
             }
@@ -96,7 +100,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         self.source.stop(partition);
         self.waiting.remove(&partition);
         self.terms_held.remove(&partition);
-        let again_at = halt.passes.then(|| Instant::now() + HALTED_PAUSE);
+        // What cannot be asked costs a question's whole patience each time, which the others wait for.
+        let pause = if halt.reason == UNREACHABLE { UNREACHABLE_PAUSE } else { HALTED_PAUSE };
+        let again_at = halt.passes.then(|| Instant::now() + pause);
         let before = self.slots.insert(partition, Slot::Halted { again_at, reason: halt.reason });
         self.stands(partition, before.as_ref());
         // One that was started again in vain is not reported again; `/readyz` has its newest message.
@@ -112,18 +118,23 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     }
 
     /// Fences, surveys and starts tasks on `stores`; gives the partitions that run and from where to read them.
-    pub(super) fn recover(&mut self, stores: Vec<(i32, Store)>) -> Result<Vec<Accepted>, WorkerError> {
+    /// Without patience what cannot be asked at once halts its partitions, to be tried again.
+    pub(super) fn recover(
+        &mut self,
+        stores: Vec<(i32, Store)>,
+        is_patient: bool,
+    ) -> Result<Vec<Accepted>, WorkerError> {
         if stores.is_empty() {
             return Ok(Vec::new());
         }
         let known: Vec<_> = stores.iter().map(|(partition, store)| (*partition, store.meta().cloned())).collect();
-        let surveys = self.survey_with_patience(&known)?;
+        let surveys = self.survey(&known, is_patient)?;
         let mut accepted = Vec::new();
         let partitions = self.source.partitions();
         for ((partition, store), survey) in stores.into_iter().zip(surveys) {
             let survey = survey.map_err(|error| {
                 let message = format!("partition {partition} cannot be restored yet: {error}; it is tried again");
-                Halt::passing("unreachable", message)
+                Halt::passing(UNREACHABLE, message)
             });
             let started = survey.and_then(|survey| recovery::start_of(survey, self.settings.adopt_from));
             let started = started.and_then(|recovered| {
@@ -147,9 +158,10 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     }
 
     /// What is known of the partitions, each by itself: one that cannot be surveyed in time keeps no other waiting (Law 5).
-    fn survey_with_patience(
+    fn survey(
         &mut self,
         known: &[(i32, Option<crate::store::TaskMeta>)],
+        is_patient: bool,
     ) -> Result<Vec<Result<recovery::Survey, PortError>>, WorkerError> {
         let started = Instant::now();
         loop {
@@ -157,9 +169,13 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             let surveyed = recovery::survey(&mut self.source, &mut self.sink, group, known, &mut self.decoder);
             let message = match surveyed {
                 Ok(surveys) => match surveys.iter().find_map(|survey| survey.as_ref().err()) {
-                    Some(error) if started.elapsed() < PARTITION_PATIENCE => error.to_string(),
+                    Some(error) if is_patient && started.elapsed() < PARTITION_PATIENCE => error.to_string(),
                     _ => return Ok(surveys),
                 },
+                Err(PortError::Retriable(message)) if !is_patient => {
+                    let unknown = |_: &_| Err(PortError::Retriable(message.clone()));
+                    return Ok(known.iter().map(unknown).collect());
+                }
                 Err(PortError::Retriable(message)) if started.elapsed() < RECOVERY_PATIENCE => message,
                 Err(error) => return Err(error.into()),
             };
@@ -188,7 +204,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         let stores = self.take_stores();
         self.waiting.clear();
         self.terms_held.clear();
-        for Accepted { partition, start } in self.recover(stores)? {
+        for Accepted { partition, start } in self.recover(stores, true)? {
             let Some(start) = start else { continue };
             let sought = self.source.seek(partition, start).and_then(|()| self.source.pause(partition, false));
             if let Err(error) = sought {

@@ -20,7 +20,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 "log_truncated",
                 format!(
                     "partition {partition}: the log begins at offset {} now and records from {position} on were never \
-                     folded. Restore the log; `tallyman rebuild --partition {partition}` folds what is left",
+                     folded. Restore the log. To go on without what is gone, stop this instance, run `tallyman rebuild \
+                     --partition {partition}` and start once with `tallyman run --adopt-from end`",
                     range.low
                 ),
             ),
@@ -88,8 +89,11 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         }
         // Recovery may take long.
         self.publish_gathered();
+        if self.broken {
+            return Ok(());
+        }
         let stores = self.open_stores(&due, Duration::ZERO);
-        for accepted in self.recover(stores)? {
+        for accepted in self.recover(stores, false)? {
             let Some(start) = accepted.start else { continue };
             let partition = accepted.partition;
             let started = self.source.seek(partition, start).and_then(|()| self.source.pause(partition, false));

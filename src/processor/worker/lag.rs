@@ -14,6 +14,9 @@ use super::{Slot, Worker};
 /// Time between two questions where the logs of a partition end that is not read.
 const ASK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The same after a question that was not answered: each costs its whole patience, which the other partitions wait for.
+const UNANSWERED_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Where the logs of a partition end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ends {
@@ -110,7 +113,11 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         let is_unread = |partition: &i32| {
             self.waiting.contains_key(partition) || matches!(self.slots.get(partition), Some(Slot::Halted { .. }))
         };
-        let is_due = |standing: &Standing| standing.asked.is_none_or(|(at, _)| at.elapsed() >= ASK_INTERVAL);
+        let is_due = |standing: &Standing| {
+            standing.asked.is_none_or(|(at, ends)| {
+                at.elapsed() >= if ends.is_some() { ASK_INTERVAL } else { UNANSWERED_INTERVAL }
+            })
+        };
         let due = self.standing.iter().filter(|(partition, standing)| is_unread(partition) && is_due(standing));
         let Some((&partition, _)) = due.min_by_key(|(_, standing)| standing.asked.map(|(at, _)| at)) else {
             return;

@@ -96,6 +96,10 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// Publishes all proposals in one transaction with the positions they follow from (Law 3); also those of
     /// partitions to `flush` that have nothing to say. True when nothing is left unpublished.
     pub(super) fn publish(&mut self, flush: impl Fn(i32) -> bool, heartbeat: bool) -> bool {
+        if self.settings.task.clock.fault().is_some() {
+            self.broken = true;
+            return false;
+        }
         let mut outputs = Vec::new();
         let mut offsets = Vec::new();
         let id = self.sink.transactional_id().to_owned();
