@@ -166,13 +166,13 @@ pub(crate) trait FieldReader<'a> {
         Err(self.fault(Reason::OutOfRange, format!("is {} us since 1970, no such year", instant.micros())))
     }
 
-    /// An instant that a calendar date can be told for ([`Timestamp::is_civil`]), perhaps null.
+    /// An instant that has a calendar date ([`Timestamp::is_civil`]), perhaps null.
     fn opt_civil_time(&mut self) -> Read<Option<Timestamp>> {
         let instant = self.raw_time(true)?;
         instant.map(|instant| self.civil(instant)).transpose()
     }
 
-    /// An instant that a calendar date can be told for ([`Timestamp::is_civil`]).
+    /// An instant that has a calendar date ([`Timestamp::is_civil`]).
     #[inline]
     fn civil_time(&mut self) -> Read<Timestamp> {
         let instant = self.raw_time(false)?;

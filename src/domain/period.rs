@@ -61,7 +61,7 @@ pub(super) fn time_zone_or_utc(name: &str) -> TimeZone {
 
 /// The first whole UTC hour of a local day: at or after its midnight. A midnight that happens twice counts when it
 /// first happens; one that is skipped, or a day that is, begins at the first instant after the gap. Days at the very
-/// ends of the calendar (years +-9999), which no instant can be told for, begin at the first or last hour of all.
+/// ends of the calendar (years +-9999), which no instant can express, begin at the first or last hour of all.
 #[must_use]
 pub fn first_hour_of(date: Date, zone: &TimeZone) -> Hour {
     let midnight = date.to_datetime(Time::midnight());

@@ -242,7 +242,7 @@ impl<'a> BudgetSimulation<'a> {
         org.into_iter().chain(Dimension::ALL.into_iter().filter(bound).map(Some))
     }
 
-    /// Whether usage of more values or periods came than are followed: what is told is not all.
+    /// Whether usage of more values or periods came than are followed: the answer is not complete.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.is_full

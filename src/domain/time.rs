@@ -41,7 +41,7 @@ impl Timestamp {
         rfc3339::parse(text).or_else(|| other().map(|instant| Self(instant.as_microsecond())))
     }
 
-    /// Whether a calendar date can be told for it: it lies within the years -9999..=9999, or on the day after them that RFC
+    /// Whether it has a calendar date: it lies within the years -9999..=9999, or on the day after them that RFC
     /// 3339 names by an offset.
     #[must_use]
     pub const fn is_civil(self) -> bool {

@@ -24,7 +24,7 @@ impl Task {
         self.outbox.push(letters::dead_letter(topic, record, headers, reject));
     }
 
-    /// Forwards a record to its org's partition; one too large for that is buried, and false is told.
+    /// Forwards a record to its org's partition; one too large for that becomes a dead letter, and this gives false.
     pub(super) fn send_on(
         &mut self,
         topic: OutputTopic,
