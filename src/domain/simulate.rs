@@ -1,6 +1,6 @@
 //! What other terms would have made of the same usage: a replay told period by period. All usage is counted as it came,
 //! under either terms, so that the same terms give the same outcome as they did; what came while usage was blocked is
-//! told apart, for under those terms it would have been refused. The sums of a period hold its late usage too, as those of
+//! counted on its own, for under those terms it would have been refused. The sums of a period hold its late usage too, as those of
 //! `walk::segments` do; its blocks and thresholds follow from what was known at the time. Next: `replay` for how it is judged.
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //! a bare 4xx, before any path is known; to a gateway that asks whether a request may go on, a 4xx is a block, and nobody
 //! is blocked for what is not their fault. So its own answers leave the process as a 500 with a problem.
 //!
-//! They are told apart from ours by turns: hyper writes after the service was asked, or of its own accord.
+//! Their turn distinguishes them from ours: hyper writes after the service was asked, or of its own accord.
 //!
 //! A client that does not read its answer is cut off here too, for hyper waits for it without an end.
 

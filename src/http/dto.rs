@@ -150,7 +150,7 @@ pub fn period(entry: &PeriodEntry) -> Object {
     }
 }
 
-/// `/v1/orgs/{org}`, without how fresh it is. Forecast and cost are null until they are told.
+/// `/v1/orgs/{org}`, without how fresh it is. Forecast and cost are null until they are known.
 pub fn summary(answer: &SummaryAnswer) -> Object {
     let summary: &Summary = &answer.summary;
     let policy = answer.policy.as_ref();

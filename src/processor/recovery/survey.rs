@@ -119,7 +119,7 @@ fn survey_partition<S: Source>(
     Ok(Survey { partition, stored, committed, range, marks, control, policies, cluster_id, partitions })
 }
 
-/// The latest level of each key. A value that nobody can read is told with its key; one whose schema the registry does
+/// The latest level of each key. A value that nobody can read is reported with its key; one whose schema the registry does
 /// not give just now is asked for again.
 fn read_control<S: Source>(source: &mut S, partition: i32, decoder: &mut Decoder) -> Result<Control, PortError> {
     let mut control = Control::default();
