@@ -97,6 +97,8 @@ pub struct Worker<S, K> {
     unencodable: bool,
     /// When the last transaction ended, and how long it took.
     transacted: Option<(Instant, Duration)>,
+    /// When the group last assigned something to this worker, perhaps nothing; `None` while it is no member.
+    assigned_at: Option<Instant>,
     /// Records that came since it was last decided.
     gathered: usize,
     heartbeat_at: Option<Instant>,
@@ -133,6 +135,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             failures: 0,
             unencodable: false,
             transacted: None,
+            assigned_at: None,
             gathered: 0,
             heartbeat_at: None,
             reported_at: None,

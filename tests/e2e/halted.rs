@@ -1,6 +1,7 @@
 //! One partition that cannot go on: the others of its worker do, through every rebalance, and `/readyz` says why.
 
 use tallyman::domain::murmur2::partition_of;
+use tallyman::kafka::read_topic;
 
 use crate::support::{PATIENCE, Progress, Site, kafka, wait_for, wait_until};
 
@@ -32,6 +33,7 @@ fn a_log_that_shrinks_under_a_running_instance_halts_its_partition_alone() {
     one.wait_until_ready(PATIENCE);
     let orgs: Vec<String> = (0..PARTITIONS).map(|partition| org_of(partition, PARTITIONS)).collect();
     first.send(&[(&orgs[0], vec![0, 0, 0, 0, 1, 2])]);
+    first.send(&[(&orgs[0], b"no record, and not published yet".to_vec())]);
     for round in 0..10 {
         first.send(&orgs.iter().map(|org| (org.as_str(), usage(org, &format!("a{round}")))).collect::<Vec<_>>());
     }
@@ -41,7 +43,7 @@ fn a_log_that_shrinks_under_a_running_instance_halts_its_partition_alone() {
         offsets.is_some_and(|offsets| offsets[1..].iter().all(|(committed, end)| committed == end && *end > 0))
     };
     wait_until("the other partitions to be folded", PATIENCE, others_ended);
-    broker.delete_records(&kafka.topics.usage, 0, 8);
+    broker.delete_records(&kafka.topics.usage, 0, 1);
     let halted = |reasons: &str| reasons.contains("partition 0 is halted (log_truncated)");
     wait_until("the partition to halt", PATIENCE, || halted(&one.get("/readyz").1));
 
@@ -62,5 +64,20 @@ fn a_log_that_shrinks_under_a_running_instance_halts_its_partition_alone() {
     }
     let (status, reasons) = one.get("/readyz");
     assert!(status == 503 && halted(&reasons), "{reasons}");
+    assert!(
+        reasons.contains("`tallyman rebuild --partition 0` and start once with `tallyman run --adopt-from store`")
+    );
+    one.stop();
+
+    // The remedy that it names: what is left is folded and published.
+    first.tell(&["rebuild", "--partition", "0", "--yes"]);
+    let one = first.run_with(&["--adopt-from", "store"]);
+    one.wait_until_ready(PATIENCE);
+    wait_for("the org's sum", PATIENCE, || {
+        (one.json(&format!("/v1/orgs/{}", orgs[0]))["used"] == "11.000000").then_some(())
+    });
+    let mut letters = 0;
+    read_topic(&kafka, &kafka.topics.dead_letters, |_, _| letters += 1).unwrap();
+    assert_eq!(letters, 1, "nothing is lost in silence");
     one.stop();
 }

@@ -19,6 +19,7 @@ mod halted;
 mod operations;
 mod oracle;
 mod other_log;
+mod other_topics;
 mod outage;
 mod pods;
 mod registry;

@@ -5,25 +5,36 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tallyman::kafka::KafkaSettings;
 
-use crate::remedies::{folded, halt_of, is_well};
+use crate::remedies::{folded, folded_by, halt_of, is_well};
 use crate::support::{PATIENCE, Site, kafka, wait_until};
 
-/// Commits offset 0 for every partition without metadata, as an operator's tool does.
-fn reset_offsets(kafka: &KafkaSettings) {
-    let consumer: BaseConsumer = ClientConfig::new()
+/// A member of the group that owns nothing.
+fn outsider(kafka: &KafkaSettings) -> BaseConsumer {
+    ClientConfig::new()
         .set("bootstrap.servers", &kafka.bootstrap_servers)
         .set("group.id", &kafka.group_id)
         .create()
-        .unwrap();
+        .unwrap()
+}
+
+/// What the group has committed.
+fn committed(kafka: &KafkaSettings) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_range(&kafka.topics.usage, 0, kafka.partitions - 1);
+    outsider(kafka).committed_offsets(list, PATIENCE).unwrap()
+}
+
+/// Commits offset 0 for every partition without metadata, as an operator's tool does.
+fn reset_offsets(kafka: &KafkaSettings) {
     let mut list = TopicPartitionList::new();
     for partition in 0..kafka.partitions {
         list.add_partition_offset(&kafka.topics.usage, partition, Offset::Offset(0)).unwrap();
     }
-    consumer.commit(&list, CommitMode::Sync).unwrap();
+    outsider(kafka).commit(&list, CommitMode::Sync).unwrap();
 }
 
 /// Deletes a topic and makes it anew.
-fn recreate(site: &Site, topic: &str) {
+pub fn recreate(site: &Site, topic: &str) {
     kafka().delete_topic(topic);
     // The broker deletes it in its own time, and refuses to make it until then.
     wait_until("the topic to be made anew", PATIENCE, || {
@@ -33,7 +44,7 @@ fn recreate(site: &Site, topic: &str) {
 }
 
 /// With `--adopt-from` the instance is well; and so it is the next time, without it.
-fn adopts(site: &Site, from: &str) {
+pub fn adopts(site: &Site, from: &str) {
     let instance = site.run_with(&["--adopt-from", from]);
     is_well(site, &instance);
     instance.stop();
@@ -104,4 +115,24 @@ fn a_log_that_shrank_halts_an_instance_without_a_store_and_adopting_accepts_the_
     assert!(told.contains("begins at offset 100 where 0 was folded first"), "{told}");
     instance.stop();
     adopts(&site, "end");
+}
+
+#[test]
+fn a_store_that_is_ahead_of_the_committed_offsets_is_rebuilt_beside_the_running_instance() {
+    let kafka = kafka().with_topics("ahead", 2);
+    let site = folded(&kafka);
+    let before = committed(&kafka);
+    folded_by(&site, "99");
+    outsider(&kafka).commit(&before, CommitMode::Sync).unwrap();
+    let instance = site.run();
+    let told = halt_of(&instance, "store_ahead");
+    assert!(
+        told.contains("past the committed offset") && told.contains("`tallyman rebuild --partition"),
+        "{told}"
+    );
+    instance.stop();
+    site.tell(&["rebuild", "--yes"]);
+    let instance = site.run();
+    is_well(&site, &instance);
+    instance.stop();
 }

@@ -12,12 +12,17 @@ use crate::support::{Instance, PATIENCE, Site, kafka, wait_for};
 /// A site whose instance has folded some usage and is stopped.
 pub fn folded(kafka: &KafkaSettings) -> Site {
     let site = Site::new(kafka, &[]);
+    folded_by(&site, "95");
+    site
+}
+
+/// An instance of the site folds some usage and stops.
+pub fn folded_by(site: &Site, seed: &str) {
     let instance = site.run();
-    site.tell(&["produce", "--seed", "95", "--count", "5000", "--orgs", "20"]);
+    site.tell(&["produce", "--seed", seed, "--count", "5000", "--orgs", "20"]);
     site.wait_for_the_end(PATIENCE);
     instance.wait_until_ready(PATIENCE);
     instance.stop();
-    site
 }
 
 /// Waits until the instance has halted for `reason`; all that it gives as reasons.

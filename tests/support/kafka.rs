@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use tallyman::kafka::{KafkaSettings, TopicOutcome, Topics, check_topics, create_topics};
 
@@ -82,7 +82,9 @@ impl Kafka {
 
     fn format(&self) {
         let command = Self::java("-Xmx256m");
-        let format = ["kafka.tools.StorageTool", "format", "--standalone", "-t", "dGFsbHltYW4tdGVzdHMtMQ", "-c"];
+        // 16 bytes in base 64, another cluster for each port.
+        let cluster = format!("dGFsbHltYW4tdG{:05}tMQ", self.port);
+        let format = ["kafka.tools.StorageTool", "format", "--standalone", "-t", &cluster, "-c"];
         let formatted = Command::new(&command[0])
             .args(&command[1..])
             .arg("-XX:TieredStopAtLevel=1")
@@ -123,6 +125,26 @@ impl Kafka {
         self.administer(async |admin, options| {
             let deleted = admin.delete_topics(&[topic], options).await.expect("the broker answers");
             assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+        });
+    }
+
+    /// Changes settings of a topic; those that are not named go back to the broker's.
+    pub fn set_topic(&self, topic: &str, settings: &[(&str, &str)]) {
+        let all = settings
+            .iter()
+            .fold(AlterConfig::new(ResourceSpecifier::Topic(topic)), |all, (key, value)| all.set(key, value));
+        self.administer(async |admin, options| {
+            let altered = admin.alter_configs([&all], options).await.expect("the broker answers");
+            assert!(altered.iter().all(Result::is_ok), "{altered:?}");
+        });
+    }
+
+    /// Gives a topic more partitions.
+    pub fn add_partitions(&self, topic: &str, count: usize) {
+        self.administer(async |admin, options| {
+            let more = NewPartitions::new(topic, count);
+            let made = admin.create_partitions([&more], options).await.expect("the broker answers");
+            assert!(made.iter().all(Result::is_ok), "{made:?}");
         });
     }
 

@@ -16,7 +16,10 @@ fn adopt(partition: i32) -> String {
 }
 
 fn rebuild(partition: i32) -> String {
-    format!("`tallyman rebuild --partition {partition}` builds the store from this log")
+    format!(
+        "stop this instance, run `tallyman rebuild --partition {partition}` and start it again: it builds the store from this \
+         log"
+    )
 }
 
 /// Without O* only an empty store and an empty control partition are a first start.
@@ -69,7 +72,7 @@ pub(super) fn check_committed(survey: &Survey, committed: i64) -> Result<(), Hal
             format!(
                 "partition {partition}: the log begins at offset {}, and records from {committed} on were never folded. \
                  Restore the log; to accept the loss, run `tallyman rebuild --partition {partition}` and start once with \
-                 `tallyman run --adopt-from end`",
+                 `tallyman run --adopt-from store`",
                 range.low
             ),
         ));
@@ -92,7 +95,7 @@ pub(super) fn check_committed(survey: &Survey, committed: i64) -> Result<(), Hal
             "store_ahead",
             format!(
                 "partition {partition}: the store stands at {position}, past the committed offset {committed}: the group's \
-                 offsets were reset, or the store is another group's. {}",
+                 offsets were reset, or the store is another group's. To go on with these, {}",
                 rebuild(*partition)
             ),
         ));
@@ -172,7 +175,7 @@ pub(super) fn check_partitions(survey: &Survey) -> Result<(), Halt> {
 fn partitions_changed(then: i32, now: i32) -> String {
     format!(
         "the usage topic had {then} partitions and has {now} now; orgs would change their partition. Restore the \
-         partition count, or migrate to a new topic"
+         partition count, or migrate to new topics (README, More partitions)"
     )
 }
 
@@ -180,11 +183,12 @@ fn partitions_changed(then: i32, now: i32) -> String {
 pub(super) fn check_control(survey: &Survey) -> Result<(), Halt> {
     let partition = survey.partition;
     match &survey.control.unreadable {
-        Some(unreadable) => Err(Halt::new(
+        Some(unreadable) => Err(Halt::passing(
             "control_unreadable",
             format!(
                 "partition {partition} of the decisions topic holds a record that is no decision: {unreadable}. Write a \
-                 record of that key without a value (a tombstone) into that partition, or run the version that wrote it"
+                 record of that key without a value (a tombstone) into that partition: it is read again every few seconds. \
+                 Or run the version that wrote it"
             ),
         )),
         None => Ok(()),
@@ -210,7 +214,7 @@ pub(super) fn check_store(survey: &Survey, stored: &TaskMeta) -> Result<(), Halt
         let what = format!(
             "the store stands at offset {} and the log begins at {}: records between were never folded. Restore the log or \
              a newer store. To go on without what is gone, run `tallyman rebuild --partition {partition}` and start once with \
-             `tallyman run --adopt-from end`",
+             `tallyman run --adopt-from store`",
             stored.position, range.low
         );
         return halt("log_truncated", what);
@@ -229,7 +233,7 @@ pub(super) fn check_store(survey: &Survey, stored: &TaskMeta) -> Result<(), Halt
     if position < *policies_low {
         let what = format!(
             "the policies were read to offset {position} and begin at {policies_low} now: terms between were never read. \
-             Restore them and set retention.ms=-1; {rebuild} with what is left"
+             Restore them and set retention.ms=-1; or accept the loss: {rebuild}"
         );
         return halt("policies_truncated", what);
     }

@@ -9,6 +9,7 @@ use crate::processor::task::Task;
 use crate::store::Store;
 use crate::telemetry::{Moved, TaskState};
 
+use super::faults::LOG_GONE;
 use super::stores::{OPEN_PATIENCE, store_halt};
 use super::{Slot, Worker, WorkerError};
 
@@ -39,7 +40,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 let stores = self.open_stores(&partitions, OPEN_PATIENCE);
                 let accepted = self.recover(stores, true)?;
                 self.source.accept(&with_halted(&partitions, &accepted));
-                self.shared.health.joined(self.number);
+                self.assigned_at = Some(Instant::now());
             }
             Rebalance::Revoked(partitions) => {
                 telemetry.rebalanced(Moved::Revoked, &partitions);
@@ -49,6 +50,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             Rebalance::Lost(partitions) => {
                 telemetry.rebalanced(Moved::Lost, &partitions);
                 self.shared.health.left(self.number);
+                self.assigned_at = None;
                 partitions.iter().for_each(|&partition| self.drop_task(partition));
                 self.source.release(&partitions);
             }
@@ -101,7 +103,11 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         self.waiting.remove(&partition);
         self.terms_held.remove(&partition);
         // What cannot be asked costs a question's whole patience each time, which the others wait for.
-        let pause = if halt.reason == UNREACHABLE { UNREACHABLE_PAUSE } else { HALTED_PAUSE };
+        let pause = match halt.reason {
+            UNREACHABLE => UNREACHABLE_PAUSE,
+            LOG_GONE => Duration::ZERO,
+            _ => HALTED_PAUSE,
+        };
         let again_at = halt.passes.then(|| Instant::now() + pause);
         let before = self.slots.insert(partition, Slot::Halted { again_at, reason: halt.reason });
         self.stands(partition, before.as_ref());

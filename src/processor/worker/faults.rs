@@ -9,44 +9,24 @@ use crate::processor::recovery::Halt;
 
 use super::{Slot, Worker, WorkerError};
 
+/// The reason of a partition whose log does not hold what its task wants, until recovery has a better one.
+pub(super) const LOG_GONE: &str = "log_gone";
+
 impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     /// The source cannot read a partition on and has stopped it. When the log still holds what its task wants, it is read
-    /// again.
+    /// again; else the task halts, and recovery, which is tried at once, says what is wrong and the way out.
     pub(super) fn refused(&mut self, partition: i32, message: &str) {
         let Some(Slot::Running(task)) = self.slots.get(&partition) else { return };
         let (position, policies) = (task.position(), task.policies_position());
-        let halt = match (self.source.range(partition), self.source.policies_range(partition)) {
-            (Ok(range), _) if position < range.low => Halt::new(
-                "log_truncated",
-                format!(
-                    "partition {partition}: the log begins at offset {} now and records from {position} on were never \
-                     folded. Restore the log. To go on without what is gone, stop this instance, run `tallyman rebuild \
-                     --partition {partition}` and start once with `tallyman run --adopt-from end`",
-                    range.low
-                ),
-            ),
-            (Ok(range), _) if position > range.high => Halt::new(
-                "log_changed",
-                format!(
-                    "partition {partition}: the log ends at {} now, before the position {position}: it was cut or is \
-                     another topic",
-                    range.high
-                ),
-            ),
-            (_, Ok((low, high))) if !(low..=high).contains(&policies) => Halt::new(
-                "policies_changed",
-                format!(
-                    "partition {partition}: the policies were read to offset {policies}, and hold {low} to {high} now: \
-                     the topic was cut or is another one"
-                ),
-            ),
-            (Ok(_), Ok(_)) => {
-                self.shared.telemetry.poll_failed(message);
-                return self.wait(partition);
-            }
-            _ => Halt::passing("log_gone", format!("partition {partition}: {message}")),
-        };
-        self.halt(partition, &halt);
+        let usage_range = self.source.range(partition);
+        let is_held = usage_range.is_ok_and(|range| (range.low..=range.high).contains(&position))
+            && self.source.policies_range(partition).is_ok_and(|(low, high)| (low..=high).contains(&policies));
+        if is_held {
+            self.shared.telemetry.poll_failed(message);
+            self.wait(partition);
+        } else {
+            self.halt(partition, &Halt::passing(LOG_GONE, format!("partition {partition}: {message}")));
+        }
     }
 
     /// The clock is not believed: nothing is decided, published or persisted, and what is in memory may follow from it, so

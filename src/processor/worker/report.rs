@@ -18,6 +18,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 const BEHIND_SECONDS_MAX: f64 = 30.0;
 /// Time after which what was persisted is also brought to the disk, so that little is replayed after a crash.
 const DISK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long an assignment of nothing may be the first half of a move: a partition comes only after its owner, which hears of
+/// the move within a heartbeat of 500 ms, has let it go.
+const MOVE_MAX: Duration = Duration::from_secs(2);
 
 impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
     pub(super) fn report(&mut self) {
@@ -26,6 +29,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         }
         self.reported_at = Some(Instant::now());
         self.shared.health.turned(self.number);
+        if self.assigned_at.is_some_and(|at| !self.slots.is_empty() || at.elapsed() >= MOVE_MAX) {
+            self.shared.health.joined(self.number);
+        }
         let now = self.settings.task.clock.now();
         let orgs = self.orgs_reported_at.is_none_or(|at| at.elapsed() >= ORGS_INTERVAL);
         if orgs {

@@ -30,7 +30,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             if partition >= self.source.partitions() {
                 let message = format!(
                     "partition {partition}: the usage topic had {} partitions when this instance started; more \
-                     partitions would move orgs to others. Restore the topic, or migrate to a new one",
+                     partitions move orgs to others. Restore the partition count, or migrate to new topics (README, More \
+                     partitions)",
                     self.source.partitions()
                 );
                 self.halt(partition, &Halt::new("partitions_changed", message));
