@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::Error;
 use super::batch::StatefulConsumer;
-use super::settings::KafkaSettings;
-use super::source::{ASK, retriable};
+use super::offsets::OffsetKeeper;
+use super::settings::{KafkaSettings, told};
+use super::source::ASK;
 use crate::processor::ports::{Committed, PortError};
 
 /// How many partitions the usage topic has.
@@ -28,11 +30,15 @@ pub(super) fn partition_count(settings: &KafkaSettings, consumer: &StatefulConsu
 
 /// What the group has committed of each of these partitions of `topic`, as `consumer` sees it within `wait`.
 pub(super) fn committed_offsets(
+    keeper: &OffsetKeeper,
     consumer: &StatefulConsumer,
     topic: &str,
     partitions: &[i32],
     wait: Duration,
 ) -> Result<Vec<Option<Committed>>, PortError> {
+    if let Some(kept) = keeper.kept(partitions) {
+        return Ok(kept);
+    }
     let mut list = TopicPartitionList::new();
     for &partition in partitions {
         list.add_partition(topic, partition);
@@ -53,4 +59,8 @@ pub(super) fn committed_offsets(
             })
         })
         .collect()
+}
+
+pub(super) fn retriable(what: &str, error: &KafkaError) -> PortError {
+    PortError::Retriable(format!("{what}: {}", told(error)))
 }

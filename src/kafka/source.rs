@@ -18,7 +18,7 @@ use super::Error;
 use super::batch::{Batch, BatchQueue, StatefulConsumer, events_waiting};
 use super::client::ConsumerState;
 use super::fetch::{fetch, stopped, unfetch};
-use super::lookup::{committed_offsets, partition_count};
+use super::lookup::{committed_offsets, partition_count, retriable};
 use super::offsets::OffsetKeeper;
 use super::reader::Reader;
 use super::rereads::{Rereads, topic_of};
@@ -52,8 +52,10 @@ pub struct KafkaSource {
     rereads: Rereads,
     /// A rebalance was taken and not answered yet.
     unanswered: bool,
-    /// Partitions that stop being fetched once the rebalance is answered.
+    /// Partitions that stop being fetched, and those that start again, once no rebalance is open: also one that was not polled
+    /// yet would take an unassign or an assign for its answer.
     stopping: Vec<i32>,
+    starting: Vec<(i32, Start)>,
     /// Faults of partitions that no poll has reported yet.
     faults: VecDeque<PortError>,
     policies_reader: Arc<StatefulConsumer>,
@@ -111,6 +113,7 @@ impl KafkaSource {
             rereads: Rereads::default(),
             unanswered: false,
             stopping: Vec::new(),
+            starting: Vec::new(),
             faults: VecDeque::new(),
             policies_reader,
             uncommitted,
@@ -270,6 +273,7 @@ impl KafkaSource {
     /// Nothing of the partition is delivered any more.
     fn drop_partition(&mut self, partition: i32) {
         self.started.remove(&partition);
+        self.starting.retain(|(starting, _)| *starting != partition);
         self.rereads.cancel(partition);
         self.faults
             .retain(|fault| !matches!(fault, PortError::Partition { partition: of, .. } if *of == partition));
@@ -281,21 +285,17 @@ impl KafkaSource {
         self.unfetch(&stopping);
     }
 
-    fn committed_with(
-        &self,
-        consumer: &StatefulConsumer,
-        partitions: &[i32],
-        wait: Duration,
-    ) -> Result<Vec<Option<Committed>>, PortError> {
-        if let Some(kept) = self.keeper.kept(partitions) {
-            return Ok(kept);
+    /// No rebalance is open: partitions that were halted are fetched again, though they were paused before.
+    fn start_again(&mut self) {
+        let starting = std::mem::take(&mut self.starting);
+        if !starting.is_empty() {
+            self.start(&starting);
         }
-        committed_offsets(consumer, &self.settings.topics.usage, partitions, wait)
+        for (partition, _) in starting {
+            let resumed = self.pause(partition, false);
+            self.faults.extend(resumed.err());
+        }
     }
-}
-
-pub(super) fn retriable(what: &str, error: &KafkaError) -> PortError {
-    PortError::Retriable(format!("{what}: {}", told(error)))
 }
 
 impl Source for KafkaSource {
@@ -310,6 +310,7 @@ impl Source for KafkaSource {
             }
             if !self.unanswered {
                 self.unfetch_stopped();
+                self.start_again();
             }
             self.reread();
             if let Some(fault) = self.faults.pop_front() {
@@ -366,9 +367,8 @@ impl Source for KafkaSource {
     fn seek(&mut self, partition: i32, start: Start) -> Result<(), PortError> {
         if !self.started.contains(&partition) {
             // It was halted; librdkafka does not read it.
-            self.stopping.retain(|stopping| *stopping != partition);
-            self.unfetch(&[partition]);
-            self.start(&[(partition, start)]);
+            self.starting.retain(|(starting, _)| *starting != partition);
+            self.starting.push((partition, start));
             return Ok(());
         }
         // A partition that went and came back may have lost its forwarding after it was started: see `forward`.
@@ -381,7 +381,6 @@ impl Source for KafkaSource {
 
     fn stop(&mut self, partition: i32) {
         self.drop_partition(partition);
-        // While a rebalance is open, also one that was not polled yet, an unassign would be taken for its answer.
         self.stopping.push(partition);
     }
 
@@ -416,11 +415,12 @@ impl Source for KafkaSource {
     }
 
     fn last_committed(&mut self, partitions: &[i32]) -> Result<Vec<Option<Committed>>, PortError> {
-        self.committed_with(self.uncommitted.consumer(), partitions, ASK)
+        let consumer = self.uncommitted.consumer();
+        committed_offsets(&self.keeper, consumer, &self.settings.topics.usage, partitions, ASK)
     }
 
     fn stable_committed(&mut self, partitions: &[i32]) -> Result<Vec<Option<Committed>>, PortError> {
-        self.committed_with(&self.member, partitions, STABLE)
+        committed_offsets(&self.keeper, &self.member, &self.settings.topics.usage, partitions, STABLE)
     }
 
     fn range(&mut self, partition: i32) -> Result<LogRange, PortError> {

@@ -16,6 +16,9 @@ mod survey;
 
 pub use survey::{Control, Marks, Survey, survey};
 
+/// The reason of a partition whose published decisions cannot be read.
+pub const CONTROL_UNREADABLE: &str = "control_unreadable";
+
 /// A task that cannot go on without a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Halt {
@@ -119,20 +122,22 @@ fn published(survey: &Survey) -> Result<Published, Halt> {
 }
 
 /// What O* is when a person goes on although of `halt`. Where only something else than the usage log was lost, O* stands: what
-/// came after it is still to be published.
+/// came after it is still to be published. Where the log has only lost what was before, what O* says of the policies stands: they
+/// are not published again.
 fn adopted_as(survey: &Survey, halt: &Halt, adopt: AdoptFrom) -> Published {
-    let is_same_log =
-        matches!(halt.reason, "log_truncated" | "policies_changed" | "policies_truncated" | "control_emptied");
-    if let Some(committed) = survey.committed.as_ref().filter(|_| is_same_log)
-        && checks::check_committed(survey, committed.offset).is_ok()
-        && let Ok(mut metadata) = committed.metadata.parse::<CommitMetadata>()
-    {
-        metadata.policies = metadata.policies.min(survey.policies.1);
-        return Published { offset: committed.offset, metadata: Some(metadata) };
-    }
-    let offset = match adopt {
+    let from = match adopt {
         AdoptFrom::End => survey.range.high,
         AdoptFrom::Store => survey.stored.as_ref().map_or(survey.range.low, |stored| stored.position),
     };
-    Published { offset, metadata: None }
+    let is_same_log =
+        matches!(halt.reason, "log_truncated" | "policies_changed" | "policies_truncated" | "control_emptied");
+    let Some(committed) = survey.committed.as_ref().filter(|_| is_same_log) else {
+        return Published { offset: from, metadata: None };
+    };
+    let metadata = committed.metadata.parse::<CommitMetadata>().ok().map(|mut metadata| {
+        metadata.policies = metadata.policies.min(survey.policies.1);
+        metadata
+    });
+    let stands = metadata.is_some() && checks::check_committed(survey, committed.offset).is_ok();
+    Published { offset: if stands { committed.offset } else { from }, metadata }
 }

@@ -97,6 +97,8 @@ pub struct Worker<S, K> {
     unencodable: bool,
     /// When the last transaction ended, and how long it took.
     transacted: Option<(Instant, Duration)>,
+    /// Partitions that it has committed: a person's word on what O* contradicts was about what came before.
+    committed: BTreeSet<i32>,
     /// When the group last assigned something to this worker, perhaps nothing; `None` while it is no member.
     assigned_at: Option<Instant>,
     /// Records that came since it was last decided.
@@ -135,6 +137,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             failures: 0,
             unencodable: false,
             transacted: None,
+            committed: BTreeSet::new(),
             assigned_at: None,
             gathered: 0,
             heartbeat_at: None,

@@ -194,3 +194,23 @@ fn metadata_of_the_first_version_still_reads() {
     assert_eq!(committed(&world, 0), end(&world, 0));
     assert!(world.log.committed(0).unwrap().metadata.starts_with("tallyman2 "));
 }
+
+#[test]
+fn a_log_truncated_past_the_committed_offset_is_adopted_and_only_what_is_left_is_published() {
+    let (dir, anew) = (scratch(), scratch());
+    let mut world = before(dir.path());
+    world.put_raw("policies", 0, Some(&hard()), Some(b"no terms"));
+    let mut member = world.member("a", dir.path());
+    member.settle().unwrap();
+    member.release(&[0, 1]).unwrap();
+    let letters = world.log.records(OutputTopic::DeadLetters, 0).len();
+    assert!(letters > 0, "the policies' dead letter is published");
+    world.spend("gone", &hard(), "1");
+    world.put_raw("usage", 0, None, Some(b"bad, and never published"));
+    world.spend("left", &hard(), "1");
+    world.log.truncate(0, end(&world, 0) - 2);
+    let message = halts(&world, dir.path(), "log_truncated");
+    assert!(message.contains("--adopt-from store"), "{message}");
+    goes_on(&mut world, anew.path(), AdoptFrom::Store);
+    assert_eq!(world.log.records(OutputTopic::DeadLetters, 0).len(), letters + 1);
+}

@@ -5,7 +5,7 @@ use crate::processor::metadata::CommitMetadata;
 use crate::processor::ports::{Committed, Input};
 use crate::store::TaskMeta;
 
-use super::{Halt, Survey};
+use super::{CONTROL_UNREADABLE, Halt, Survey};
 
 /// The two commands that go on from what is there, when O* says nothing or something else.
 fn adopt(partition: i32) -> String {
@@ -70,10 +70,10 @@ pub(super) fn check_committed(survey: &Survey, committed: i64) -> Result<(), Hal
         return Err(Halt::new(
             "log_truncated",
             format!(
-                "partition {partition}: the log begins at offset {}, and records from {committed} on were never folded. \
-                 Restore the log; to accept the loss, run `tallyman rebuild --partition {partition}` and start once with \
-                 `tallyman run --adopt-from store`",
-                range.low
+                "partition {partition}: the log begins at offset {low}, and records from {committed} on were never folded. \
+                 Restore the log. To accept the loss, run `tallyman rebuild --partition {partition}` and start once with \
+                 `tallyman run --adopt-from store`: every sum then begins at offset {low}",
+                low = range.low
             ),
         ));
     }
@@ -184,11 +184,10 @@ pub(super) fn check_control(survey: &Survey) -> Result<(), Halt> {
     let partition = survey.partition;
     match &survey.control.unreadable {
         Some(unreadable) => Err(Halt::passing(
-            "control_unreadable",
+            CONTROL_UNREADABLE,
             format!(
                 "partition {partition} of the decisions topic holds a record that is no decision: {unreadable}. Write a \
-                 record of that key without a value (a tombstone) into that partition: it is read again every few seconds. \
-                 Or run the version that wrote it"
+                 record of that key without a value (a tombstone) into that partition: it is read again every minute. Or run the version that wrote it"
             ),
         )),
         None => Ok(()),
@@ -212,10 +211,11 @@ pub(super) fn check_store(survey: &Survey, stored: &TaskMeta) -> Result<(), Halt
     }
     if stored.position < range.low {
         let what = format!(
-            "the store stands at offset {} and the log begins at {}: records between were never folded. Restore the log or \
-             a newer store. To go on without what is gone, run `tallyman rebuild --partition {partition}` and start once with \
-             `tallyman run --adopt-from store`",
-            stored.position, range.low
+            "the store stands at offset {} and the log begins at {low}: records between were never folded. Restore the log \
+             or a newer store. To go on without what is gone, run `tallyman rebuild --partition {partition}` and start once with \
+             `tallyman run --adopt-from store`: every sum then begins at offset {low}",
+            stored.position,
+            low = range.low
         );
         return halt("log_truncated", what);
     }

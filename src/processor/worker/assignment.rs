@@ -4,12 +4,11 @@
 use std::time::{Duration, Instant};
 
 use crate::processor::ports::{Accepted, PortError, Rebalance, Sink, Source, Start};
-use crate::processor::recovery::{self, Halt};
+use crate::processor::recovery::{self, CONTROL_UNREADABLE, Halt};
 use crate::processor::task::Task;
 use crate::store::Store;
 use crate::telemetry::{Moved, TaskState};
 
-use super::faults::LOG_GONE;
 use super::stores::{OPEN_PATIENCE, store_halt};
 use super::{Slot, Worker, WorkerError};
 
@@ -19,8 +18,8 @@ const RECOVERY_PATIENCE: Duration = Duration::from_secs(120);
 const PARTITION_PATIENCE: Duration = Duration::from_secs(10);
 /// The reason of a partition that nothing can be learned of now.
 const UNREACHABLE: &str = "unreachable";
-/// The wait before such a partition is tried again.
-const UNREACHABLE_PAUSE: Duration = Duration::from_secs(60);
+/// The wait before a partition is tried again of which a try takes long.
+const COSTLY_PAUSE: Duration = Duration::from_secs(60);
 /// The wait before a task is started again that halted for a cause that may pass.
 const HALTED_PAUSE: Duration = Duration::from_secs(5);
 /// The wait between two tries.
@@ -102,12 +101,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         self.source.stop(partition);
         self.waiting.remove(&partition);
         self.terms_held.remove(&partition);
-        // What cannot be asked costs a question's whole patience each time, which the others wait for.
-        let pause = match halt.reason {
-            UNREACHABLE => UNREACHABLE_PAUSE,
-            LOG_GONE => Duration::ZERO,
-            _ => HALTED_PAUSE,
-        };
+        // A question that is not answered costs its whole patience, and a control partition is read whole: the others wait.
+        let is_costly = matches!(halt.reason, UNREACHABLE | CONTROL_UNREADABLE);
+        let pause = if is_costly { COSTLY_PAUSE } else { HALTED_PAUSE };
         let again_at = halt.passes.then(|| Instant::now() + pause);
         let before = self.slots.insert(partition, Slot::Halted { again_at, reason: halt.reason });
         self.stands(partition, before.as_ref());
@@ -142,7 +138,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 let message = format!("partition {partition} cannot be restored yet: {error}; it is tried again");
                 Halt::passing(UNREACHABLE, message)
             });
-            let started = survey.and_then(|survey| recovery::start_of(survey, self.settings.adopt_from));
+            let adopt = self.settings.adopt_from.filter(|_| !self.committed.contains(&partition));
+            let started = survey.and_then(|survey| recovery::start_of(survey, adopt));
             let started = started.and_then(|recovered| {
                 let start = Start { usage: recovered.meta.position, policies: recovered.meta.policies_position };
                 let task = Task::new(partition, partitions, store, recovered, self.settings.task.clone());

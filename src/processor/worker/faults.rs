@@ -9,23 +9,13 @@ use crate::processor::recovery::Halt;
 
 use super::{Slot, Worker, WorkerError};
 
-/// The reason of a partition whose log does not hold what its task wants, until recovery has a better one.
-pub(super) const LOG_GONE: &str = "log_gone";
-
 impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
-    /// The source cannot read a partition on and has stopped it. When the log still holds what its task wants, it is read
-    /// again; else the task halts, and recovery, which is tried at once, says what is wrong and the way out.
+    /// The source cannot read a partition on and has stopped it. Its task is recovered from its store in a few seconds: what
+    /// the log holds now is recovery's to judge, for a log that was cut and grew again holds the position too.
     pub(super) fn refused(&mut self, partition: i32, message: &str) {
-        let Some(Slot::Running(task)) = self.slots.get(&partition) else { return };
-        let (position, policies) = (task.position(), task.policies_position());
-        let usage_range = self.source.range(partition);
-        let is_held = usage_range.is_ok_and(|range| (range.low..=range.high).contains(&position))
-            && self.source.policies_range(partition).is_ok_and(|(low, high)| (low..=high).contains(&policies));
-        if is_held {
-            self.shared.telemetry.poll_failed(message);
-            self.wait(partition);
-        } else {
-            self.halt(partition, &Halt::passing(LOG_GONE, format!("partition {partition}: {message}")));
+        if matches!(self.slots.get(&partition), Some(Slot::Running(_))) {
+            let message = format!("partition {partition}: {message}; the log is looked at again in a few seconds");
+            self.halt(partition, &Halt::passing("log_gone", message));
         }
     }
 

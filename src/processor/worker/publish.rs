@@ -157,6 +157,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         }
         let at = self.settings.task.clock.now();
         for offset in &offsets {
+            self.committed.insert(offset.partition);
             if let Some(Slot::Running(task)) = self.slots.get_mut(&offset.partition) {
                 task.committed(at, &self.shared.telemetry);
             }
