@@ -9,8 +9,6 @@ use super::object::Object;
 use crate::query::params::hash;
 use crate::query::{QueryError, Standing};
 
-use super::problem::Problem;
-
 /// Whether the client holds what `etag` names.
 pub fn not_modified(headers: &HeaderMap, etag: &str) -> bool {
     let held = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
@@ -39,7 +37,7 @@ pub fn respond(headers: &HeaderMap, etag: &str, body: &Object) -> Response {
 
 /// An answer that its own content names, and the positions that it follows from. What only tells when it was asked for is
 /// left out of the tag: `at` and `as_of`.
-pub fn by_content(headers: &HeaderMap, body: Object, standing: Option<&Standing>) -> Result<Response, Problem> {
+pub fn by_content(headers: &HeaderMap, body: Object, standing: Option<&Standing>) -> Result<Response, QueryError> {
     let content: Vec<_> = body.0.iter().filter(|(name, _)| *name != "at").map(|(_, value)| value).collect();
     let bytes = serde_json::to_vec(&content).map_err(|error| QueryError::Internal(error.to_string()))?;
     let from = standing.map(Standing::tag).unwrap_or_default();

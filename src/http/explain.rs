@@ -12,7 +12,6 @@ use crate::domain::terms::TermsRecord;
 use crate::query::{ExplainParams, ExplainedDay, Explanation, TopicNames, decision_fields, terms_fields};
 
 use super::dto::{credits, date, text};
-use super::etag::by_content;
 use super::object::{Object, object};
 use super::problem::Problem;
 use super::{ApiState, Org, Params};
@@ -26,8 +25,12 @@ pub async fn explain(
 ) -> Result<Response, Problem> {
     let params = ExplainParams::parse(&raw)?;
     let topics = state.query.topics().clone();
-    let answer = state.ask(move |query| query.explain(&org, &params)).await?;
-    by_content(&headers, body(&answer, &topics), Some(&answer.standing))
+    state
+        .answer(headers, move |query| {
+            let answer = query.explain(&org, &params)?;
+            Ok((body(&answer, &topics), Some(answer.standing)))
+        })
+        .await
 }
 
 fn body(answer: &Explanation, topics: &TopicNames) -> Object {

@@ -40,6 +40,8 @@ const HEADERS_MAX: usize = 500;
 const HEAD_MAX: Duration = Duration::from_secs(75);
 /// How long a client may take to read what was sent before more can be.
 const WRITE_MAX: Duration = Duration::from_secs(75);
+/// How long a probe may take to send its head: idle connections would keep others out.
+const PROBE_HEAD_MAX: Duration = Duration::from_secs(1);
 /// How long a probe may take from its connection to the end of its answer.
 const PROBE_MAX: Duration = Duration::from_secs(10);
 /// After a failed accept (no file is left to open): others may end meanwhile.
@@ -67,6 +69,8 @@ struct Bounds {
     /// The listener's name in metrics.
     name: &'static str,
     connections_max: usize,
+    /// How long it may take to send a head, or stay idle.
+    head_max: Duration,
     /// How long a connection may live, for one request alone; `None` for any number of requests.
     life_max: Option<Duration>,
 }
@@ -92,9 +96,14 @@ where
         async move { Ok::<_, Infallible>(probes.respond(request.method(), request.uri()).await) }
     });
     let (stop, stopped) = watch::channel(());
-    let bounds = Bounds { name: "main", connections_max: connections_max(), life_max: None };
+    let bounds = Bounds { name: "main", connections_max: connections_max(), head_max: HEAD_MAX, life_max: None };
     let main = listen(listeners.main, service, bounds, telemetry.clone(), stopped.clone());
-    let bounds = Bounds { name: "probe", connections_max: PROBE_CONNECTIONS_MAX, life_max: Some(PROBE_MAX) };
+    let bounds = Bounds {
+        name: "probe",
+        connections_max: PROBE_CONNECTIONS_MAX,
+        head_max: PROBE_HEAD_MAX,
+        life_max: Some(PROBE_MAX),
+    };
     let beside = async {
         if let Some(listener) = listeners.probes {
             listen(listener, probe, bounds, telemetry, stopped).await;
@@ -223,7 +232,7 @@ where
         }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(BUFFER_BYTES_MAX);
+    builder.timer(TokioTimer::new()).header_read_timeout(bounds.head_max).max_buf_size(BUFFER_BYTES_MAX);
     builder.max_headers(HEADERS_MAX).keep_alive(bounds.life_max.is_none());
     let mut serving = std::pin::pin!(builder.serve_connection(door, service));
     // A client that goes away is no fault of ours.

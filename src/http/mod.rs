@@ -33,20 +33,22 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRequestParts, Path};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::from_fn_with_state;
+use axum::response::Response;
 use axum::routing::{any, get, post};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 
-use crate::query::{Query, QueryError};
+use crate::query::{Query, QueryError, Standing};
 use crate::telemetry::{Health, TaskState, Telemetry};
 pub use check::Gate;
 pub use gate::serve_gate;
 pub use listener::Listeners;
 pub use problem::Problem;
 
+use object::Object;
 use probes::Probes;
 
 /// Questions that read stores at the same time; more wait for their turn until their deadline.
@@ -124,14 +126,31 @@ impl ApiState {
         }
     }
 
+    /// As [`ApiState::ask`], for an answer that its content names: its bytes too are made beside the async threads, which probes
+    /// and checks share.
+    async fn answer(
+        &self,
+        headers: HeaderMap,
+        question: impl FnOnce(&Query) -> Result<(Object, Option<Standing>), QueryError> + Send + 'static,
+    ) -> Result<Response, Problem> {
+        self.ask(move |query| {
+            let (body, standing) = question(query)?;
+            etag::by_content(&headers, body, standing.as_ref())
+        })
+        .await
+    }
+
     /// What to tell of an org whose partition has no open store here.
     fn not_here(&self, org: String, partition: i32) -> Problem {
         let owned = self.health.tasks().into_iter().find(|(owned, _)| *owned == partition);
         let (detail, seconds) = match owned.map(|(_, task)| task) {
             // It may wait for a person, which takes longer than a restore.
-            Some(task @ TaskState::Halted { .. }) => {
-                (format!("org `{org}` stands in partition {partition}, which {task}"), 30)
-            }
+            Some(TaskState::Halted { reason, .. }) => (
+                format!(
+                    "org `{org}` stands in partition {partition}, which is halted ({reason}): /readyz says why"
+                ),
+                30,
+            ),
             Some(_) => {
                 (format!("org `{org}` stands in partition {partition}, which is being restored; ask again"), 2)
             }

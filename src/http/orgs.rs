@@ -5,12 +5,11 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::json;
 
-use crate::query::decision_fields;
 use crate::query::page::{self, PAGE_SIZE_MAX};
 use crate::query::params::check_names;
+use crate::query::{OrgEntry, decision_fields};
 
-use super::etag::by_content;
-use super::object::object;
+use super::object::{Object, object};
 use super::problem::Problem;
 use super::{ApiState, Org, Params, dto};
 
@@ -30,28 +29,31 @@ pub async fn list(
     let get = |name| raw.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let page_size = page::size(get("page_size").as_deref(), ORGS_PAGE)?.min(PAGE_SIZE_MAX / 10);
     let page_token = get("page_token").filter(|token| !token.is_empty());
-    let page = state.ask(move |query| query.orgs(page_size, page_token.as_deref())).await?;
-    let orgs: Vec<_> = page
-        .orgs
-        .iter()
-        .map(|org| {
-            let level = org.decision.as_ref().map(|decision| &decision.level);
-            object! {
-                "org_id": json!(org.org_id),
-                "plan": json!(org.plan),
-                "action": json!(level.map(|level| level.action.name())),
-                "reason": json!(level.map(|level| level.reason.name())),
-                "level": json!(level.map(|level| level.level)),
-                "partition": json!(org.partition),
-            }
+    state
+        .answer(headers, move |query| {
+            let page = query.orgs(page_size, page_token.as_deref())?;
+            let orgs: Vec<_> = page.orgs.iter().map(org_fields).collect();
+            let body = object! {
+                "orgs": orgs,
+                "next_page_token": json!(page.next_page_token),
+                "partitions": json!(page.partitions),
+            };
+            Ok((body, None))
         })
-        .collect();
-    let body = object! {
-        "orgs": orgs,
-        "next_page_token": json!(page.next_page_token),
-        "partitions": json!(page.partitions),
-    };
-    by_content(&headers, body, None)
+        .await
+}
+
+/// What the list tells of an org.
+fn org_fields(org: &OrgEntry) -> Object {
+    let level = org.decision.as_ref().map(|decision| &decision.level);
+    object! {
+        "org_id": json!(org.org_id),
+        "plan": json!(org.plan),
+        "action": json!(level.map(|level| level.action.name())),
+        "reason": json!(level.map(|level| level.reason.name())),
+        "level": json!(level.map(|level| level.level)),
+        "partition": json!(org.partition),
+    }
 }
 
 /// `/v1/orgs/{org}`: its running period in numbers.
@@ -62,8 +64,12 @@ pub async fn summary(
     Params(raw): Params,
 ) -> Result<Response, Problem> {
     check_names(&raw, &[], &[])?;
-    let answer = state.ask(move |query| query.summary(&org)).await?;
-    by_content(&headers, dto::summary(&answer), Some(&answer.standing))
+    state
+        .answer(headers, move |query| {
+            let answer = query.summary(&org)?;
+            Ok((dto::summary(&answer), Some(answer.standing)))
+        })
+        .await
 }
 
 /// `/v1/orgs/{org}/periods`: the running one first.
@@ -77,10 +83,14 @@ pub async fn periods(
     let get = |name| raw.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let page_size = page::size(get("page_size").as_deref(), PERIODS_PAGE)?.min(PERIODS_PAGE_MAX);
     let page_token = get("page_token").filter(|token| !token.is_empty());
-    let page = state.ask(move |query| query.periods(&org, page_size, page_token.as_deref())).await?;
-    let periods: Vec<_> = page.periods.iter().map(dto::period).collect();
-    let body = object! {"periods": periods, "next_page_token": json!(page.next_page_token)};
-    by_content(&headers, body, Some(&page.standing))
+    state
+        .answer(headers, move |query| {
+            let page = query.periods(&org, page_size, page_token.as_deref())?;
+            let periods: Vec<_> = page.periods.iter().map(dto::period).collect();
+            let body = object! {"periods": periods, "next_page_token": json!(page.next_page_token)};
+            Ok((body, Some(page.standing)))
+        })
+        .await
 }
 
 /// `/v1/orgs/{org}/decisions`: the last published one of each scope.
@@ -91,7 +101,11 @@ pub async fn decisions(
     Params(raw): Params,
 ) -> Result<Response, Problem> {
     check_names(&raw, &[], &[])?;
-    let answer = state.ask(move |query| query.decisions(&org)).await?;
-    let decisions: Vec<_> = answer.decisions.iter().map(decision_fields).collect();
-    by_content(&headers, object! {"decisions": decisions}, Some(&answer.standing))
+    state
+        .answer(headers, move |query| {
+            let answer = query.decisions(&org)?;
+            let decisions: Vec<_> = answer.decisions.iter().map(decision_fields).collect();
+            Ok((object! {"decisions": decisions}, Some(answer.standing)))
+        })
+        .await
 }

@@ -19,6 +19,10 @@ pub use survey::{Control, Marks, Survey, survey};
 /// The reason of a partition whose published decisions cannot be read.
 pub const CONTROL_UNREADABLE: &str = "control_unreadable";
 
+/// The way out when the usage topic has another number of partitions.
+pub const MIGRATE: &str = "Kafka takes no partition away, and a topic that is deleted loses its log. Stop the services that \
+                           write usage, and migrate to new topics as README says (More partitions)";
+
 /// A task that cannot go on without a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Halt {

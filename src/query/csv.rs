@@ -6,14 +6,16 @@ use std::borrow::Cow;
 /// What makes a cell a formula, or goes before one that a spreadsheet still finds.
 const STARTERS: [char; 7] = ['=', '+', '-', '@', '\t', '\r', '\n'];
 
-/// The cell with an apostrophe before it where a spreadsheet would run it. A number stays a number, below zero too.
+/// The cell with an apostrophe before what a spreadsheet would run, also behind a semicolon, which ends a cell where commas
+/// are decimal points. A number stays a number, below zero too.
 #[must_use]
 pub fn safe_cell(cell: &str) -> Cow<'_, str> {
-    if cell.starts_with(STARTERS) && !is_number(cell) {
-        Cow::Owned(format!("'{cell}"))
-    } else {
-        Cow::Borrowed(cell)
+    let runs = |part: &str| part.starts_with(STARTERS) && !is_number(part);
+    if !cell.split(';').any(runs) {
+        return Cow::Borrowed(cell);
     }
+    let safe = |part: &str| if runs(part) { format!("'{part}") } else { part.to_owned() };
+    Cow::Owned(cell.split(';').map(safe).collect::<Vec<_>>().join(";"))
 }
 
 /// Digits with a sign and a point at most.
@@ -35,7 +37,8 @@ mod tests {
         {
             assert_eq!(safe_cell(cell), format!("'{cell}"), "{cell:?}");
         }
-        for cell in ["", "ada", "-5", "-5.000000", "12.5", "a=1", "'=1", "2026-11-20T00:00:00Z", " =1"] {
+        assert_eq!(safe_cell("x;=cmd|' /C calc'!A0;-5;+y"), "x;'=cmd|' /C calc'!A0;-5;'+y");
+        for cell in ["", "a;b", "ada", "-5", "-5.000000", "12.5", "a=1", "'=1", "2026-11-20T00:00:00Z", " =1"] {
             assert_eq!(safe_cell(cell), cell, "{cell:?}");
         }
     }

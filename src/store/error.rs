@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::codec::store_bytes::StoredError;
 use crate::codec::store_values::FoldSettings;
+use crate::domain::bytes::StoredError;
 use crate::domain::view::View;
 
 /// A store that cannot be used, or not as it is.
@@ -23,8 +23,8 @@ pub enum StoreError {
     },
     /// Its files are damaged.
     #[error(
-        "the store in {path} is damaged: {problem}. It is only a cache: delete the directory (or run `tallyman \
-         rebuild`), and it is folded anew from the log"
+        "the store in {path} is damaged: {problem}. It is only a cache: delete the directory, and it is folded \
+         anew from the log"
     )]
     Corrupt {
         /// Its directory.

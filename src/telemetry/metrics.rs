@@ -8,6 +8,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, Result,
 };
 
+use super::RecordOutcome;
+use crate::domain::reject::Reason;
 use crate::domain::zones;
 
 const SECONDS: &[f64] =
@@ -35,6 +37,13 @@ macro_rules! families {
                 let metrics = Self { $($field: registered(&registry, $made, exported),)* registry };
                 super::worker::transaction_outcomes().for_each(|outcome| {
                     metrics.transactions.with_label_values(&[outcome]);
+                });
+                // What was never counted is 0: else the first of its kind is no increase.
+                Reason::ALL.iter().for_each(|reason| {
+                    metrics.dead_letters.with_label_values(&[reason.as_str()]);
+                });
+                RecordOutcome::ALL.iter().for_each(|outcome| {
+                    metrics.records.with_label_values(&[outcome.label()]);
                 });
                 metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
                 metrics.time_zones.with_label_values(&[zones::source(), zones::version()]).set(1);

@@ -51,7 +51,9 @@ pub enum RecordOutcome {
 }
 
 impl RecordOutcome {
-    const fn label(self) -> &'static str {
+    pub(super) const ALL: [Self; 4] = [Self::Folded, Self::Duplicate, Self::DeadLetter, Self::Forwarded];
+
+    pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Folded => "folded",
             Self::Duplicate => "duplicate",
@@ -245,7 +247,7 @@ impl Telemetry {
             return;
         }
         let hint = nearest().map(|known| format!("; did its producer mean `{known}`?")).unwrap_or_default();
-        tracing::warn!(source, field, record, "`{field}` is no field of {record} and is ignored{hint}");
+        tracing::warn!(source, field, record, "{field:?} is no field of {record} and is ignored{hint}");
     }
 
     /// `count` records went to the dead-letter topic for `reason`; `example` tells place and detail of one of them.

@@ -5,7 +5,7 @@ use crate::processor::metadata::CommitMetadata;
 use crate::processor::ports::{Committed, Input};
 use crate::store::TaskMeta;
 
-use super::{CONTROL_UNREADABLE, Halt, Survey};
+use super::{CONTROL_UNREADABLE, Halt, MIGRATE, Survey};
 
 /// The two commands that go on from what is there, when O* says nothing or something else.
 fn adopt(partition: i32) -> String {
@@ -18,7 +18,7 @@ fn adopt(partition: i32) -> String {
 fn rebuild(partition: i32) -> String {
     format!(
         "stop this instance, run `tallyman rebuild --partition {partition}` and start it again: it builds the store from this \
-         log"
+         log, and tells if the committed offset contradicts it too"
     )
 }
 
@@ -174,8 +174,7 @@ pub(super) fn check_partitions(survey: &Survey) -> Result<(), Halt> {
 
 fn partitions_changed(then: i32, now: i32) -> String {
     format!(
-        "the usage topic had {then} partitions and has {now} now; orgs would change their partition. Restore the \
-         partition count, or migrate to new topics (README, More partitions)"
+        "the usage topic had {then} partitions and has {now} now; orgs would change their partition. {MIGRATE}"
     )
 }
 
@@ -186,7 +185,7 @@ pub(super) fn check_control(survey: &Survey) -> Result<(), Halt> {
         Some(unreadable) => Err(Halt::passing(
             CONTROL_UNREADABLE,
             format!(
-                "partition {partition} of the decisions topic holds a record that is no decision: {unreadable}. Write a \
+                "partition {partition} of the decisions topic holds a record that is no decision: {unreadable}. Its key is in this instance's log. Write a \
                  record of that key without a value (a tombstone) into that partition: it is read again every minute. Or run the version that wrote it"
             ),
         )),

@@ -134,7 +134,10 @@ fn read_control<S: Source>(source: &mut S, partition: i32, decoder: &mut Decoder
             Ok(decision) => control.levels.push(decision),
             Err(DecodeError::Unavailable(error)) => return Err(PortError::Retriable(error.to_string())),
             Err(DecodeError::Reject(reject)) => {
-                control.unreadable = Some(format!("key {:?}: {reject}", String::from_utf8_lossy(&key)));
+                // A key names an org, and /readyz is read by others than its operator.
+                let key = String::from_utf8_lossy(&key);
+                tracing::warn!(partition, %reject, "the decisions topic holds no decision at key {key:?}");
+                control.unreadable = Some(reject.to_string());
             }
         }
     }

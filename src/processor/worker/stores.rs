@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::processor::ports::{Sink, Source};
-use crate::processor::recovery::Halt;
+use crate::processor::recovery::{Halt, MIGRATE};
 use crate::processor::task::Task;
 use crate::store::{Store, StoreError};
 use crate::telemetry::TaskState;
@@ -30,8 +30,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
             if partition >= self.source.partitions() {
                 let message = format!(
                     "partition {partition}: the usage topic had {} partitions when this instance started; more \
-                     partitions move orgs to others. Restore the partition count, or migrate to new topics (README, More \
-                     partitions)",
+                     partitions move orgs to others. {MIGRATE}",
                     self.source.partitions()
                 );
                 self.halt(partition, &Halt::new("partitions_changed", message));
@@ -84,7 +83,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
 /// The halt of a partition whose store cannot be used. Its cause may pass: a disk gets room, a person mends what is named.
 pub(super) fn store_halt(partition: i32, error: &StoreError) -> Halt {
     let message = format!(
-        "partition {partition}: {error}. The store is opened again every few seconds; then it goes on by itself"
+        "partition {partition}: {error}. The store is opened again every few seconds, and then it goes on by itself; after a \
+         change of settings, restart this instance"
     );
     Halt::passing("store", message)
 }
