@@ -18,7 +18,6 @@ mod outputs;
 mod reader;
 pub mod schemas;
 mod slots;
-pub mod store_bytes;
 pub mod store_keys;
 pub mod store_terms;
 pub mod store_values;

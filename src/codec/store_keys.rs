@@ -3,7 +3,7 @@
 //!
 //! An org's bytes end with a 0, which no legal id holds, so that one org's keys are one range.
 
-use super::store_bytes::{Reader, StoredError};
+use crate::domain::bytes::{Reader, StoredError};
 use crate::domain::dedupe::{IdBucket, IdKey};
 use crate::domain::fold::{ContentKey, RowKey};
 use crate::domain::scope::Scope;

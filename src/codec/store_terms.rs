@@ -3,7 +3,7 @@
 //! As in `store_values`, each opens with a version byte and the same value gives the same bytes. The type number of
 //! a terms record stands in its key.
 
-use super::store_bytes::{Reader, StoredError, put_i64, put_i128, put_option, put_text, put_u64};
+use crate::domain::bytes::{Reader, StoredError, put_i64, put_i128, put_option, put_text, put_u64};
 use crate::domain::credits::{CreditSum, Credits};
 use crate::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
 use crate::domain::dimension::Dimension;

@@ -3,7 +3,7 @@
 //!
 //! The same value gives the same bytes, so that two folds of one log can be compared byte by byte (Law 2).
 
-use super::store_bytes::{Reader, StoredError, put_i64, put_i128, put_option, put_text, put_u64};
+use crate::domain::bytes::{Reader, StoredError, put_i64, put_i128, put_option, put_text, put_u64};
 use crate::domain::content::{Content, Settled, Values};
 use crate::domain::credits::CreditSum;
 use crate::domain::dedupe::Seen;

@@ -31,6 +31,18 @@ impl Texts {
         (symbol != Symbol::ABSENT).then(|| resolve(&self.ends, &self.bytes, symbol.0))
     }
 
+    /// How many texts it holds; the last symbol's number.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// Takes the texts that follow those held, as [`Interner::news`] gave them.
     pub fn append(&mut self, news: &Self) {
         let start = self.bytes.len();

@@ -7,8 +7,10 @@
 pub mod alert;
 pub mod budget;
 pub mod budget_replay;
+pub mod bytes;
 pub mod content;
 pub mod credits;
+pub mod cube;
 pub mod decide;
 pub mod decision;
 pub mod dedupe;

@@ -178,12 +178,14 @@ impl Field {
         matches!(self.0, 0 | 4 | 6 | 8 | 22 | 28..=32 | 38..=42 | 62 | 63)
     }
 
+    /// The plain field of the lowest bit of a mask of fields.
     #[expect(clippy::cast_possible_truncation, reason = "below 64")]
-    const fn of(bit: u64) -> Self {
+    pub(super) const fn of(bit: u64) -> Self {
         Self(bit.trailing_zeros() as u8)
     }
 
-    const fn merge(self, left: i128, right: i128) -> i128 {
+    /// Two values of the field as one.
+    pub(super) const fn merge(self, left: i128, right: i128) -> i128 {
         match self {
             Self::MULTIPLIER_MIN => {
                 if left < right {

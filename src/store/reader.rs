@@ -7,9 +7,9 @@ use rocksdb::{ReadOptions, Snapshot};
 
 use super::error::StoreError;
 use super::tables::{Table, Tables};
-use crate::codec::store_bytes::StoredError;
 use crate::codec::store_values::{FoldSettings, TaskMeta};
 use crate::codec::{store_keys, store_terms, store_values};
+use crate::domain::bytes::StoredError;
 use crate::domain::content::Content;
 use crate::domain::decision::LimitDecision;
 use crate::domain::fold::{ContentKey, RowKey, Rows};

@@ -129,7 +129,7 @@ impl Tables {
         &self,
         table: Table,
         key: &[u8],
-        read: impl FnOnce(&[u8]) -> Result<T, crate::codec::store_bytes::StoredError>,
+        read: impl FnOnce(&[u8]) -> Result<T, crate::domain::bytes::StoredError>,
     ) -> Result<Option<T>, StoreError> {
         let value = self.db.get_pinned_cf(self.family(table), key).map_err(|error| self.error(&error))?;
         value.map(|value| read(&value)).transpose().map_err(|error| StoreError::stored(&self.path, error))

@@ -1,0 +1,158 @@
+//! The open segment: what was folded since the last flush, one row for each addition, in memory. An event costs one look-up
+//! of its dimension values and one append. Next to read: `seal`.
+
+use crate::domain::dimension::Dimension;
+use crate::domain::fold::combos::{Combo, ComboId, Combos};
+use crate::domain::interner::{Interner, Symbol, Texts};
+use crate::domain::tally::{Field, Tally};
+use crate::domain::time::Hour;
+
+/// No latency.
+const NO_LATENCY: u8 = u8::MAX;
+
+/// One addition to a fact.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) combo: ComboId,
+    pub(super) hour: Hour,
+    /// The plain fields that it adds to (bit n is field number n).
+    pub(super) mask: u64,
+    /// Where its values begin: one for each bit of the mask.
+    pub(super) first: u32,
+    latency: u8,
+}
+
+impl Row {
+    /// Its latency bucket.
+    pub(super) fn latency(&self) -> Option<u8> {
+        (self.latency != NO_LATENCY).then_some(self.latency)
+    }
+}
+
+/// The additions since the last [`Segment::freeze`].
+#[derive(Debug, Default)]
+pub struct Segment {
+    interner: Interner,
+    combos: Combos,
+    rows: Vec<Row>,
+    values: Vec<i64>,
+}
+
+/// What a segment held, to be sealed.
+#[derive(Debug, Default)]
+pub struct Frozen {
+    pub(super) rows: Vec<Row>,
+    pub(super) values: Vec<i64>,
+    /// Texts and combinations that are new since the last freeze.
+    pub(super) texts: Texts,
+    pub(super) combos: Vec<Combo>,
+}
+
+/// One addition that is being made.
+#[derive(Debug)]
+pub struct Addition<'a> {
+    row: &'a mut Row,
+    values: &'a mut Vec<i64>,
+}
+
+impl Addition<'_> {
+    /// Adds `value` to a field; fields ascend.
+    #[inline]
+    pub fn add(&mut self, field: Field, value: i64) -> &mut Self {
+        match field.bucket() {
+            Some(bucket) => self.row.latency = bucket,
+            None => {
+                debug_assert!(self.row.mask >> field.number() == 0, "fields ascend");
+                self.row.mask |= 1 << field.number();
+                self.values.push(value);
+            }
+        }
+        self
+    }
+}
+
+impl Segment {
+    /// The number of (org, dimension values).
+    pub fn combo(&mut self, org: &str, values: &[Option<&str>; Dimension::COUNT]) -> ComboId {
+        self.combos.find(org, values, &mut self.interner)
+    }
+
+    /// Begins an addition to the fact of a combination and hour.
+    ///
+    /// # Panics
+    /// Beyond 2^32 values between two freezes, which the memory bound of a task forbids.
+    pub fn append(&mut self, combo: ComboId, hour: Hour) -> Addition<'_> {
+        let first = u32::try_from(self.values.len()).expect("memory holds fewer than 2^32 values");
+        self.rows.push(Row { combo, hour, mask: 0, first, latency: NO_LATENCY });
+        Addition { row: self.rows.last_mut().expect("a row was pushed"), values: &mut self.values }
+    }
+
+    /// Adds all of a tally without latencies: sums that no single event reaches are added in parts.
+    pub fn append_all(&mut self, combo: ComboId, hour: Hour, tally: &Tally) {
+        let mut rest: Vec<(Field, i128)> = tally.iter().collect();
+        while !rest.is_empty() {
+            let mut addition = self.append(combo, hour);
+            rest.retain_mut(|(field, value)| {
+                let part = (*value).clamp(i64::MIN.into(), i64::MAX.into());
+                addition.add(*field, i64::try_from(part).expect("clamped"));
+                *value -= part;
+                *value != 0
+            });
+        }
+    }
+
+    /// The org and the symbols of a combination.
+    #[must_use]
+    pub fn symbols(&self, combo: ComboId) -> &Combo {
+        self.combos.get(combo)
+    }
+
+    /// The text of a symbol; `None` for an absent one.
+    #[must_use]
+    pub fn text(&self, symbol: Symbol) -> Option<&str> {
+        self.interner.text(symbol)
+    }
+
+    /// How many additions it holds.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Takes all additions; `spare` is memory to go on in.
+    pub fn freeze(&mut self, mut spare: Frozen) -> Frozen {
+        spare.rows.clear();
+        spare.values.clear();
+        Frozen {
+            rows: std::mem::replace(&mut self.rows, spare.rows),
+            values: std::mem::replace(&mut self.values, spare.values),
+            texts: self.interner.news(),
+            combos: self.combos.news(),
+        }
+    }
+
+    /// Bytes held on the heap.
+    #[must_use]
+    pub const fn heap_bytes(&self) -> usize {
+        self.interner.heap_bytes()
+            + self.combos.heap_bytes()
+            + self.rows.capacity() * size_of::<Row>()
+            + self.values.capacity() * size_of::<i64>()
+    }
+
+    /// Forgets all texts and combinations (Law 6); its sealer must forget at the same time.
+    ///
+    /// # Panics
+    /// When it holds additions: they would be lost.
+    pub fn forget(&mut self) {
+        assert!(self.rows.is_empty(), "what was added is forgotten only when it is frozen");
+        self.combos.clear();
+        self.interner.clear();
+    }
+}
