@@ -247,7 +247,9 @@ impl Telemetry {
             return;
         }
         let hint = nearest().map(|known| format!("; did its producer mean `{known}`?")).unwrap_or_default();
-        tracing::warn!(source, field, record, "{field:?} is no field of {record} and is ignored{hint}");
+        // It comes from a record: a line break in it would begin a line of the log.
+        let name = field.escape_debug();
+        tracing::warn!(source, field, record, "`{name}` is no field of {record} and is ignored{hint}");
     }
 
     /// `count` records went to the dead-letter topic for `reason`; `example` tells place and detail of one of them.
