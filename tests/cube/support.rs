@@ -78,7 +78,7 @@ pub fn added(most: usize) -> impl Strategy<Value = Vec<Added>> {
     proptest::collection::vec(one, 1..most)
 }
 
-/// What is told of a tally: fields that are not zero, and the extremes.
+/// The fields of a tally that two tallies are compared by: those that are not zero, and the least and greatest values.
 pub fn told(tally: &Tally) -> Vec<(Field, i128)> {
     let is_extreme = |field| [Field::MULTIPLIER_MIN, Field::MULTIPLIER_MAX].contains(&field);
     tally.iter().filter(|(field, value)| *value != 0 || is_extreme(*field)).collect()

@@ -1,4 +1,4 @@
-//! A part of an instance that ends by itself ends the whole: the rest drains, and whoever started it is told.
+//! When one part of an instance ends by itself, the whole instance ends: the other parts drain, and the exit code is 1.
 
 use std::net::TcpStream;
 use std::sync::Arc;

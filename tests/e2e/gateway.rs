@@ -215,7 +215,7 @@ fn nginx_lets_requests_through_blocks_them_and_lets_them_through_again() {
     instance.stop();
 }
 
-/// Asks the listener that a command told in its log to have for probes alone.
+/// Asks the probes' listener of a command, whose address stands in the command's log.
 fn probe(site: &Site, name: &str, path: &str) -> (u16, String) {
     let log = fs::read_to_string(site.path(&format!("{name}.log"))).unwrap();
     let (_, address) = log.split_once("also at http://0.0.0.0:").expect(&log);

@@ -19,9 +19,9 @@ pub(super) const VERSION: u8 = 1;
 pub(super) const SAME_AS_CREDITS: u8 = 255;
 /// What a block is called in errors.
 const NAME: &str = "block";
-/// More events than a fact can hold.
+/// The largest count of a latency bucket in one fact; damaged bytes may say more.
 const COUNT_MAX: i64 = 1 << 48;
-/// Plain fields that a mask can name.
+/// How many plain fields (all but the latency buckets) a mask of 64 bits has room for.
 const PLAIN: usize = u64::BITS as usize;
 
 /// Whether a field's sum is a least or greatest value: those are never negative, and absent is not zero.

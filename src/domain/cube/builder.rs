@@ -12,7 +12,7 @@ use crate::domain::tally::Field;
 /// the hour of the day.
 pub type FactKey = ([u32; Dimension::COUNT], u8);
 
-/// Plain fields that a mask can name.
+/// How many plain fields (all but the latency buckets) a mask of 64 bits has room for.
 const PLAIN: usize = u64::BITS as usize;
 
 /// Builds one block after another, in memory that is used again.
