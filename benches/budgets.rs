@@ -13,7 +13,6 @@ use tallyman::domain::credits::Credits;
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::terms::{Budget, BudgetAction, BudgetPeriod, DefaultTerms, TermsRecord};
 use tallyman::domain::time::Timestamp;
-use tallyman::domain::view::built_in;
 use tallyman::processor::ports::{Header, Record, RecordBatch};
 use tallyman::processor::settings::TaskSettings;
 use tallyman::processor::task::{Recovered, Task};
@@ -135,7 +134,6 @@ impl Drain {
     fn new(dir: &std::path::Path, terms: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
         const DAY: i64 = 86_400_000_000;
         let fold = FoldSettings {
-            views: built_in(),
             dedupe_window: DAY,
             max_future: 300_000_000,
             max_age: 90 * DAY,

@@ -1,32 +1,34 @@
-//! How many events a fold into all built-in views takes per second, beside decoding alone of the same bytes in the same
+//! How many events a fold into sealed facts takes per second, beside decoding alone of the same bytes in the same
 //! run. `cargo bench --profile release --bench fold [-- <events>]`; one line per measurement.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::FixedState;
 use tallyman::cli::generator::{Generator, Load};
 use tallyman::codec::{Decoder, ValueEncoding, encode_usage};
 use tallyman::domain::content::Content;
-use tallyman::domain::fold::{ContentKey, Fold, RowKey, RowSets, Rows};
-use tallyman::domain::tally::Tally;
+use tallyman::domain::cube::seal::Sealer;
+use tallyman::domain::dedupe::IdHasher;
+use tallyman::domain::fold::{ContentKey, Contents, Fold};
 use tallyman::domain::time::Timestamp;
-use tallyman::domain::view::built_in;
 
+/// Events whose instructions are counted.
+const INSTRUCTIONS_OF: usize = 50_000;
 /// Records of one poll.
 const BATCH: usize = 10_000;
+/// Additions of one flush.
+const FLUSH: usize = 200_000;
 /// Events that lie in one hour.
 const EVENTS_PER_HOUR: usize = 200_000;
 
-/// A store without rows: what is measured is the fold.
+/// A store without content: what is measured is the fold.
 struct Empty;
 
-impl Rows for Empty {
+impl Contents for Empty {
     type Error = Infallible;
-
-    fn row(&self, _: &RowKey<'_>) -> Result<Option<Tally>, Infallible> {
-        Ok(None)
-    }
 
     fn content(&self, _: &ContentKey<'_>) -> Result<Option<Content>, Infallible> {
         Ok(None)
@@ -51,38 +53,64 @@ fn values(count: usize) -> Vec<Vec<u8>> {
 }
 
 fn fold(values: &[Vec<u8>], batch: usize) {
-    let (mut decoder, mut fold, mut sets) = (Decoder::new(None), Fold::default(), RowSets::new(built_in()));
-    let (mut took, mut settling, mut flushing) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    let (mut decoder, mut fold, mut sealer) = (Decoder::new(None), Fold::default(), Sealer::default());
+    let (mut adding, mut sealing, mut bytes) = (Duration::ZERO, Duration::ZERO, 0);
+    let mut seal = |fold: &mut Fold| {
+        let started = Instant::now();
+        let frozen = fold.freeze();
+        let Ok(()) = sealer.seal(&frozen, |sealed| {
+            bytes += sealed.block.len();
+            Ok::<_, Infallible>(())
+        });
+        fold.thaw(frozen);
+        sealing += started.elapsed();
+    };
     for batch in values.chunks(batch) {
         let events: Vec<_> = batch.iter().map(|value| decoder.usage(value).expect("it is valid")).collect();
         let started = Instant::now();
         for event in &events {
             let Ok(_) = fold.add(event, &Empty);
         }
-        let added = Instant::now();
-        let mut frozen = fold.freeze();
-        let Ok(()) = sets.settle(&mut frozen, &Empty);
-        fold.thaw(frozen);
         fold.end_batch();
-        settling += added.elapsed();
-        took += started.elapsed();
-        let started = Instant::now();
-        if sets.dirty_len() > 200_000 {
-            let Ok(rows) = sets.flush(|_, _| Ok::<_, Infallible>(()));
-            if fold.heap_bytes() + sets.heap_bytes() > 256 << 20 {
-                fold.forget();
-                sets.forget();
-            }
-            black_box(rows);
+        adding += started.elapsed();
+        if fold.dirty_len() > FLUSH {
+            seal(&mut fold);
         }
-        flushing += started.elapsed();
     }
-    report(&format!("fold: add and settle, batches of {batch}"), values.len(), took);
-    report("fold: of that, settle", values.len(), settling);
-    report("fold: walk over changed rows", values.len(), flushing);
+    seal(&mut fold);
+    report(&format!("fold: add, batches of {batch}"), values.len(), adding);
+    report("fold: seal", values.len(), sealing);
+    println!("{:<52} {:>12}", "fold: bytes of blocks an event", bytes / values.len().max(1));
+}
+
+/// Decode, dedupe, append and seal of a fixed log: `benches/instructions.sh` counts what this function runs.
+#[inline(never)]
+fn hot_path(values: &[Vec<u8>]) -> usize {
+    let (mut decoder, mut hasher, mut bytes) = (Decoder::new(None), IdHasher::default(), 0);
+    let (mut fold, mut sealer, mut ids) =
+        (Fold::default(), Sealer::default(), HashSet::with_hasher(FixedState::default()));
+    for batch in values.chunks(1_000) {
+        for value in batch {
+            let event = decoder.usage(value).expect("it is valid");
+            black_box(hasher.fingerprint(&event));
+            if ids.insert(hasher.key(&event)) {
+                let Ok(_) = fold.add(&event, &Empty);
+            }
+        }
+        fold.end_batch();
+    }
+    let Ok(()) = sealer.seal(&fold.freeze(), |sealed| {
+        bytes += sealed.block.len();
+        Ok::<_, Infallible>(())
+    });
+    bytes
 }
 
 fn main() {
+    if std::env::args().any(|argument| argument == "instructions") {
+        println!("{} bytes of blocks", hot_path(&values(INSTRUCTIONS_OF)));
+        return;
+    }
     let count = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000);
     let values = values(count);
     let mut decoder = Decoder::new(None);

@@ -39,7 +39,9 @@ fn main() {
         "| events/s | guard | heard after p50 / p99 | overshoot mean / max | of the limit | unused mean / max | of the limit |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
-    for rate in [1_000, 5_000, 15_000] {
+    // One rate as an argument makes a short run.
+    let asked: Option<u32> = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
+    for rate in asked.map_or_else(|| vec![1_000, 5_000, 15_000], |rate| vec![rate]) {
         let took = run(kafka, rate, None);
         // To whole tens of milliseconds, upwards.
         let tens = took.as_millis().div_ceil(10).max(1);

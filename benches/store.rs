@@ -1,24 +1,26 @@
-//! What a commit costs: batches of rows and ids through the store, beside the same bytes put raw into RocksDB in the
+//! What a commit costs: batches of facts and ids through the store, ids beside the same bytes put raw into RocksDB in the
 //! same run. `cargo bench --profile release --bench store [-- <batches>]`; one line per measurement.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
-use tallyman::codec::{store_keys, store_values};
+use tallyman::domain::cube::scan::Question;
+use tallyman::domain::cube::seal::Sealer;
+use tallyman::domain::cube::segment::{Frozen, Segment};
 use tallyman::domain::dedupe::{IdBucket, IdKey, Seen};
-use tallyman::domain::fold::{RowKey, Rows};
+use tallyman::domain::dimension::Dimension;
+use tallyman::domain::field_set::FieldSet;
 use tallyman::domain::tally::{Field, Tally};
-use tallyman::domain::time::Timestamp;
-use tallyman::domain::view::{DIMENSIONS_MAX, built_in};
+use tallyman::domain::time::{Hour, Timestamp};
 use tallyman::store::{FoldSettings, PoliciesRead, Store, StoreMemory, TaskMeta, UsageCounts};
 
 const BATCH: usize = 100_000;
-const ROWS: u64 = 2_000_000;
+const FACTS: u64 = 2_000_000;
 
 fn settings() -> FoldSettings {
-    let views = built_in();
-    FoldSettings { views, dedupe_window: 1, max_future: 1, max_age: 1, codec_version: 1, rates: false }
+    FoldSettings { dedupe_window: 1, max_future: 1, max_age: 1, codec_version: 1, rates: false }
 }
 
 fn meta(position: i64) -> TaskMeta {
@@ -36,35 +38,6 @@ fn meta(position: i64) -> TaskMeta {
     }
 }
 
-/// A row of a `cell`-like view: 1,000 orgs, users in hundreds.
-struct Row {
-    org: String,
-    user: String,
-    bucket: i32,
-}
-
-impl Row {
-    fn random(random: &mut SmallRng) -> Self {
-        let number = random.random_range(0..ROWS);
-        let bucket = i32::try_from(20_000 + number % 31).unwrap();
-        Self { org: format!("org-{:04}", number % 1000), user: format!("user-{}", number / 31), bucket }
-    }
-
-    fn key(&self) -> RowKey<'_> {
-        let mut values = [None; DIMENSIONS_MAX];
-        values[..3].copy_from_slice(&[Some("chat"), Some("gpt-large-2"), Some(&self.user)]);
-        RowKey { view: 26, org: &self.org, bucket: self.bucket, values, dimensions: 3 }
-    }
-}
-
-fn tally(random: &mut SmallRng) -> Tally {
-    let mut tally = Tally::new();
-    for number in [0, 1, 3, 4, 9, 10, 13, 14, 90] {
-        tally.add(Field::from_number(number).unwrap(), i128::from(random.random_range(1..1_000_000_u32)));
-    }
-    tally
-}
-
 fn position_after(batch: usize) -> i64 {
     i64::try_from((batch + 1) * BATCH).unwrap()
 }
@@ -73,43 +46,62 @@ fn report(what: &str, count: usize, took: Duration) {
     println!("{what:<52} {:>12}/s", count as u128 * 1_000_000 / took.as_micros().max(1));
 }
 
-fn rows(batches: usize) {
+/// Facts of 1,000 orgs, users in hundreds, thirty-one days.
+fn segment(random: &mut SmallRng, segment: &mut Segment) {
+    for _ in 0..BATCH {
+        let number = random.random_range(0..FACTS);
+        let (org, user) = (format!("org-{:04}", number % 1000), format!("user-{}", number / 31));
+        let mut values = [None; Dimension::COUNT];
+        values[Dimension::Product.index()] = Some("chat");
+        values[Dimension::Model.index()] = Some("gpt-large-2");
+        values[Dimension::User.index()] = Some(user.as_str());
+        let combo = segment.combo(&org, &values);
+        let mut addition = segment.append(combo, Hour(i32::try_from(480_000 + number % (31 * 24)).unwrap()));
+        for number in [0, 1, 3, 4, 9, 10, 13, 14, 90] {
+            addition.add(Field::from_number(number).unwrap(), random.random_range(1..1_000_000_i64));
+        }
+    }
+}
+
+fn facts(batches: usize) {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::create_or_open(dir.path(), 0, &settings(), &StoreMemory::new(256 << 20)).unwrap();
-    let raw = raw_db(&dir.path().join("raw"));
     let mut random = SmallRng::seed_from_u64(1);
-    let (mut ours, mut theirs) = (Duration::ZERO, Duration::ZERO);
+    let (mut open, mut sealer) = (Segment::default(), Sealer::default());
+    let (mut sealing, mut writing) = (Duration::ZERO, Duration::ZERO);
     for batch in 0..batches {
-        let rows: Vec<_> = (0..BATCH).map(|_| (Row::random(&mut random), tally(&mut random))).collect();
-        let encoded = rows.iter().map(|(row, tally)| {
-            let (mut key, mut value) = (Vec::new(), Vec::new());
-            store_keys::put_row(&mut key, &row.key());
-            store_values::put_tally(&mut value, tally);
-            (key, value)
-        });
-        let encoded: Vec<_> = encoded.collect();
+        segment(&mut random, &mut open);
         let started = Instant::now();
         let mut out = store.batch();
-        for (row, tally) in &rows {
-            out.put_row(&row.key(), tally);
-        }
-        store.commit(out, &meta(position_after(batch))).unwrap();
-        ours += started.elapsed();
+        let frozen = open.freeze(Frozen::default());
+        let sealed = sealer.seal(&frozen, |sealed| {
+            out.add(sealed);
+            Ok::<(), ()>(())
+        });
+        sealed.unwrap();
+        sealing += started.elapsed();
         let started = Instant::now();
-        put_raw(&raw, encoded);
-        theirs += started.elapsed();
+        store.commit(out, &meta(position_after(batch))).unwrap();
+        writing += started.elapsed();
     }
-    report("rows: commit, encoding included", batches * BATCH, ours);
-    report("rows: raw WriteBatch of encoded bytes, unsorted", batches * BATCH, theirs);
-
-    let rows: Vec<_> = (0..BATCH).map(|_| Row::random(&mut random)).collect();
-    let keys: Vec<_> = rows.iter().map(Row::key).collect();
-    let started = Instant::now();
-    let found = keys.iter().filter(|key| store.row(key).unwrap().is_some()).count();
-    report(&format!("rows: look-up one by one ({found} found)"), BATCH, started.elapsed());
-    let started = Instant::now();
-    keys.chunks(10_000).for_each(|keys| store.rows_many(keys, |_, _| ()).unwrap());
-    report("rows: look-up 10,000 at once", BATCH, started.elapsed());
+    report("facts: seal", batches * BATCH, sealing);
+    report("facts: commit", batches * BATCH, writing);
+    store.flush().unwrap();
+    println!("{:<52} {:>12}", "facts: bytes on disk", store.stats().unwrap().disk_bytes);
+    let reader = store.reader();
+    let question =
+        Question { group: vec![Dimension::User], fields: FieldSet::of(&[Field::CREDITS]), ..Question::default() };
+    let (mut sums, started) = (0, Instant::now());
+    let each = &mut |_, _: &[Option<&str>], _: &Tally| {
+        sums += 1;
+        ControlFlow::Continue(())
+    };
+    for org in 0..100 {
+        let range = Hour(480_000)..Hour(480_000 + 31 * 24);
+        reader.snapshot().sums(&format!("org-{org:04}"), &question, range, |hour| hour, each).unwrap();
+    }
+    report("facts: an org's month by user and hour", 100, started.elapsed());
+    drop(reader);
     store.close().unwrap();
 }
 
@@ -136,10 +128,10 @@ fn ids(batches: usize) {
         store.commit(out, &meta(position_after(batch))).unwrap();
         ours += started.elapsed();
         let started = Instant::now();
-        let keys = ids.iter().map(|id| store_keys::id(bucket_of(batch), IdKey(*id)));
+        let keys = ids.iter().map(|id| [&bucket_of(batch).0.to_be_bytes()[..], &id.to_be_bytes()].concat());
         keys.clone()
             .for_each(|key| assert!(raw.get_pinned_cf(raw.cf_handle("raw").unwrap(), key).unwrap().is_none()));
-        put_raw(&raw, keys.map(|key| (key.to_vec(), store_values::seen(seen).to_vec())).collect());
+        put_raw(&raw, keys.map(|key| (key, vec![7; 16])).collect());
         theirs += started.elapsed();
     }
     report("ids: find in 5 buckets, all new", batches * BATCH, finding);
@@ -204,7 +196,7 @@ fn put_raw(db: &rocksdb::DB, entries: Vec<(Vec<u8>, Vec<u8>)>) {
 
 fn main() {
     let batches = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(40);
-    rows(batches);
+    facts(batches);
     ids(batches);
     expiry(3 * batches);
 }

@@ -77,6 +77,7 @@ check() {
     need "Java 17 or later" default-jre-headless java-21-openjdk-headless "the real Kafka of the tests" have_java
     need "Maven" maven maven "fetching that Kafka" have mvn
     need "nginx" nginx nginx "a gateway of the tests" have_nginx
+    need "valgrind" valgrind valgrind "counting the hot path's instructions" have valgrind
     need "promtool" prometheus golang-github-prometheus "the format of /metrics" have promtool
     need "Python 3 with venv" python3-venv python3 "a gateway of the tests" have_venv
 }

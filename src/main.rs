@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use tallyman::app::{dev, gate, run};
+use tallyman::app::{bench, dev, gate, run};
 use tallyman::cli::{self, Instance};
 
 /// Rows come and go by the hundred thousand between two flushes.
@@ -10,5 +10,5 @@ use tallyman::cli::{self, Instance};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::main(&Instance { run: run::run, dev: dev::dev, gate: gate::gate })
+    cli::main(&Instance { run: run::run, dev: dev::dev, gate: gate::gate, bench: bench::bench })
 }

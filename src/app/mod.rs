@@ -28,6 +28,7 @@ use crate::telemetry::{Health, Telemetry};
 
 use ending::EndsAll;
 
+pub mod bench;
 pub mod dev;
 mod ending;
 pub mod gate;
@@ -44,7 +45,7 @@ const GATHER_MAX: Duration = Duration::from_millis(10);
 /// The shortest time between two flushes.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 /// Rows at which a flush is due at once.
-const FLUSH_ROWS_MAX: usize = 400_000;
+const FLUSH_ROWS_MAX: usize = 800_000;
 /// How long a drain may take before the process ends without it: what is not persisted is replayed.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -98,6 +99,9 @@ pub enum AppError {
     /// The store's memory or directory.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A question of a bench.
+    #[error(transparent)]
+    Query(#[from] crate::query::QueryError),
     /// A thread or the async runtime cannot be started.
     #[error("the operating system refuses: {0}")]
     System(#[from] std::io::Error),
@@ -147,7 +151,6 @@ pub fn registry_client(config: &config::Registry) -> Result<Option<Arc<dyn Schem
 pub fn fold_settings(settings: &Settings) -> FoldSettings {
     let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     FoldSettings {
-        views: settings.store.views.clone(),
         dedupe_window: micros(settings.dedupe_window),
         max_future: micros(settings.time.max_future),
         max_age: micros(settings.time.max_age),

@@ -93,7 +93,6 @@ pub(super) fn simulate(
         actual,
         budgets: scopes.iter().map(Scope::of).collect(),
         budgets_left_out,
-        budgets_without_view: Vec::new(),
     })
 }
 

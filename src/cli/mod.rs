@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 failed, 2 usage or config error. Answers go to standard output, all else to standard error.
 
 mod apply;
+pub mod bench;
 mod catalogue;
 mod check_config;
 pub mod dev;
@@ -65,6 +66,9 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Show the settings in effect and where each came from
     CheckConfig(check_config::CheckConfigArgs),
+    /// Measure this machine and broker: drain, latency, queries
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Delete stores, so that the next run folds the log anew
     Rebuild(rebuild::RebuildArgs),
 }
@@ -81,6 +85,8 @@ pub struct Instance<E> {
     pub run: fn(&Settings, &run::RunArgs) -> Result<(), E>,
     /// `tallyman dev`.
     pub dev: fn(&Settings, &dev::DevArgs) -> Result<(), E>,
+    /// `tallyman bench`.
+    pub bench: fn(&Settings, &bench::BenchCommand) -> Result<(), E>,
     /// `tallyman gate`.
     pub gate: fn(&Settings, &gate::GateArgs) -> Result<(), E>,
 }
@@ -109,6 +115,7 @@ fn done<E: std::error::Error + Send + Sync + 'static>(cli: Cli, instance: &Insta
             Ok((instance.run)(&settings, &args)?)
         }
         Command::Dev(args) => Ok((instance.dev)(&settings, &args)?),
+        Command::Bench(command) => Ok((instance.bench)(&settings, &command)?),
         Command::Gate(args) => Ok((instance.gate)(&settings, &args)?),
         Command::Topics(command) => topics::run(&settings, command, out),
         Command::Policy(command) => policy::run(&settings, &command, out),

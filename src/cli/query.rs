@@ -60,8 +60,7 @@ pub struct UsageArgs {
     /// First hour: a date, or a whole UTC hour in RFC 3339 [default: the running period's start]
     #[arg(long)]
     pub from: Option<String>,
-    /// First hour no longer in the range, likewise [default: the running hour's end, or
-    /// the running UTC day's where only views by day answer]
+    /// First hour no longer in the range, likewise [default: the running hour's end]
     #[arg(long)]
     pub to: Option<String>,
     /// How much time a row holds: hour, day, week, month, period, none [default: day]
@@ -70,7 +69,7 @@ pub struct UsageArgs {
     /// IANA time zone of dates, days, weeks and months [default: UTC]
     #[arg(long)]
     pub time_zone: Option<String>,
-    /// Up to two dimensions, comma separated: user, product, model, ...
+    /// Up to three dimensions, comma separated: user, product, model, ...
     #[arg(long)]
     pub group_by: Option<String>,
     /// Only rows of this dimension:value; several of one dimension mean any of them

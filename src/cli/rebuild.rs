@@ -2,10 +2,17 @@
 //! offsets and decisions stay: what was published is not published again.
 
 use std::io::{BufRead as _, IsTerminal as _, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::Usage;
 use crate::config::Settings;
-use crate::store;
+use crate::store::{self, StoreError};
+
+/// How long a store may be in use.
+const IN_USE_MAX: Duration = Duration::from_secs(4);
+/// RocksDB's lock can only be tried.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Arguments of `tallyman rebuild`.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,10 +41,21 @@ pub(super) fn run(settings: &Settings, args: &RebuildArgs, out: &mut dyn Write) 
         anyhow::bail!("nothing was deleted");
     }
     for partition in &chosen {
-        store::destroy(dir, *partition)?;
+        destroy(dir, *partition)?;
         writeln!(out, "partition {partition}: its store is deleted; the next run folds its log anew")?;
     }
     Ok(())
+}
+
+/// A running instance whose partition is halted opens the store for a moment every few seconds: that moment is waited out.
+fn destroy(dir: &Path, partition: i32) -> Result<(), StoreError> {
+    let deadline = Instant::now() + IN_USE_MAX;
+    loop {
+        match store::destroy(dir, partition) {
+            Err(StoreError::InUse { .. }) if Instant::now() < deadline => std::thread::sleep(AGAIN),
+            done => return done,
+        }
+    }
 }
 
 fn agreed(question: &str) -> anyhow::Result<bool> {

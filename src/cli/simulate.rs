@@ -58,7 +58,6 @@ pub(super) struct Answer {
     pub(super) actual: Vec<Outcome>,
     pub(super) budgets: Vec<Scope>,
     pub(super) budgets_left_out: usize,
-    pub(super) budgets_without_view: Vec<String>,
 }
 
 /// What came of a period.
@@ -338,9 +337,6 @@ fn write_csv(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     if answer.budgets_left_out > 0 {
         eprintln!("{} more scopes of budgets are left out", answer.budgets_left_out);
     }
-    for dimension in &answer.budgets_without_view {
-        eprintln!("budgets of {dimension} are not told: no view keeps it by hour; --exact tells them");
-    }
     Ok(())
 }
 
@@ -407,9 +403,6 @@ fn budgets(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     if more > 0 {
         let told = answer.budgets.len();
         writeln!(out, "\n{more} more are left out; --output csv and --output json have the first {told}.")?;
-    }
-    for dimension in &answer.budgets_without_view {
-        writeln!(out, "\nBudgets of {dimension} are not told: no view keeps it by hour. --exact tells them.")?;
     }
     Ok(())
 }

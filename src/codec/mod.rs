@@ -18,6 +18,7 @@ mod outputs;
 mod reader;
 pub mod schemas;
 mod slots;
+pub mod store_ids;
 pub mod store_keys;
 pub mod store_terms;
 pub mod store_values;

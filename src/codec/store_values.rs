@@ -1,4 +1,4 @@
-//! The store's values: rows, content rows, ids, the fold's settings and the task's position. Each opens with a
+//! The store's values: totals, content rows, the fold's settings and the task's position. Each opens with a
 //! version byte; `tests/fixtures/store` keeps bytes of every version, and they must read for ever.
 //!
 //! The same value gives the same bytes, so that two folds of one log can be compared byte by byte (Law 2).
@@ -6,25 +6,21 @@
 use crate::domain::bytes::{Reader, StoredError, put_i64, put_i128, put_option, put_text, put_u64};
 use crate::domain::content::{Content, Settled, Values};
 use crate::domain::credits::CreditSum;
-use crate::domain::dedupe::Seen;
 use crate::domain::dimension::Dimension;
 use crate::domain::event::Outcome;
 use crate::domain::rate::RateRing;
 use crate::domain::tally::Tally;
-use crate::domain::time::{BucketSize, Hour, Timestamp};
-use crate::domain::view::View;
+use crate::domain::time::{Hour, Timestamp};
 
 const VERSION: u8 = 1;
-/// Rows whose latency buckets are a list; in those of version 1 they are a mask of 64 bits.
-const ROW_LISTED: u8 = 2;
-/// Settings of a fold that keeps rates too; all else in them is as in version 1.
-const WITH_RATES: u8 = 2;
+/// Totals whose latency buckets are a list; version 1 was a row of a view.
+const TOTAL_LISTED: u8 = 2;
+/// Settings of a fold onto facts; versions 1 and 2 had views, and their stores are built anew.
+const OF_FACTS: u8 = 3;
 
 /// What the fold was told: another set of settings is another fold, hence a rebuild (Law 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoldSettings {
-    /// The declared views; a row's view number is a place in this list.
-    pub views: Vec<View>,
     /// Microseconds of log time during which an id counts as seen.
     pub dedupe_window: i64,
     /// Microseconds that an event may lie past its record's time.
@@ -37,7 +33,7 @@ pub struct FoldSettings {
     pub rates: bool,
 }
 
-/// The rules that turn bytes into events and rows today; another number than a store's means that it is built anew (Law 2).
+/// The rules that turn bytes into events and facts today; another number than a store's means that it is built anew (Law 2).
 ///
 /// 2: every RFC 3339 instant and every whole number of JSON, a CloudEvent's `time`, `out_of_range` before the year 2000, and
 /// latency buckets without an upper end.
@@ -81,7 +77,7 @@ pub struct PoliciesRead {
     pub last_record: Option<LastRecord>,
 }
 
-/// Where a task stands in its log: written in the same batch as the rows that the log up to there gives (Law 1).
+/// Where a task stands in its log: written in the same batch as the facts that the log up to there gives (Law 1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskMeta {
     /// Next usage offset to fold.
@@ -106,10 +102,10 @@ pub struct TaskMeta {
     pub partitions: i32,
 }
 
-/// Appends a row: the mask of its plain fields, the steps from one latency bucket to the next, then all values.
+/// Appends a total: the mask of its plain fields, the steps from one latency bucket to the next, then all values.
 pub fn put_tally(out: &mut Vec<u8>, tally: &Tally) {
     let (mask, values, latencies) = tally.parts();
-    out.push(ROW_LISTED);
+    out.push(TOTAL_LISTED);
     put_u64(out, mask);
     put_u64(out, latencies.len() as u64);
     let mut before = 0;
@@ -125,34 +121,24 @@ pub fn put_tally(out: &mut Vec<u8>, tally: &Tally) {
     }
 }
 
-/// Reads a row of either version. (What a bucket of version 1 held is for the store's codec version to tell: the last one
-/// held all latencies from 49,152 ms up.)
+/// Reads a total.
 ///
 /// # Errors
 /// When the bytes are none.
 pub fn read_tally(bytes: &[u8]) -> Result<Tally, StoredError> {
-    let is_listed = bytes.first() == Some(&ROW_LISTED);
-    let mut reader = Reader::versioned("row", bytes, if is_listed { ROW_LISTED } else { VERSION })?;
+    let mut reader = Reader::versioned("total", bytes, TOTAL_LISTED)?;
     let mask = reader.u64()?;
-    let buckets = if is_listed { listed_buckets(&mut reader)? } else { masked_buckets(reader.u64()?) };
+    let mut last = 0;
+    let buckets = reader.list(|reader| {
+        let next = u8::try_from(reader.u64()?).ok().and_then(|step| step.checked_add(last));
+        last = next.ok_or(reader.wrong("a latency bucket is too large"))?;
+        Ok(last)
+    })?;
     let values = (0..mask.count_ones()).map(|_| reader.i128()).collect::<Result<_, _>>()?;
     let counted = |bucket| Ok((bucket, reader.i64()?));
     let latencies = buckets.into_iter().map(counted).collect::<Result<_, _>>()?;
     let tally = Tally::from_parts(mask, values, latencies).ok_or(reader.wrong("its latency buckets are none"))?;
     reader.end(tally)
-}
-
-fn listed_buckets(reader: &mut Reader<'_>) -> Result<Vec<u8>, StoredError> {
-    let mut last = 0;
-    reader.list(|reader| {
-        let next = u8::try_from(reader.u64()?).ok().and_then(|step| step.checked_add(last));
-        last = next.ok_or(reader.wrong("a latency bucket is too large"))?;
-        Ok(last)
-    })
-}
-
-fn masked_buckets(mask: u64) -> Vec<u8> {
-    (0..64).filter(|bucket| mask >> bucket & 1 == 1).collect()
 }
 
 fn put_values(out: &mut Vec<u8>, values: &Values) {
@@ -250,58 +236,15 @@ pub fn read_rate(bytes: &[u8]) -> Result<RateRing, StoredError> {
     reader.end(ring)
 }
 
-/// An id's value. Of fixed length and without a version byte: there are millions, and the key's kind versions both.
-#[must_use]
-pub fn seen(seen: Seen) -> [u8; 16] {
-    let mut value = [0; 16];
-    value[..8].copy_from_slice(&seen.at.micros().to_be_bytes());
-    value[8..].copy_from_slice(&seen.fingerprint.to_be_bytes());
-    value
-}
-
-/// Reads an id's value.
-///
-/// # Errors
-/// When the bytes are none.
-pub fn read_seen(bytes: &[u8]) -> Result<Seen, StoredError> {
-    let mut reader = Reader::new("seen id", bytes);
-    let at = Timestamp::from_micros(i64::from_be_bytes(reader.array()?));
-    let fingerprint = u64::from_be_bytes(reader.array()?);
-    reader.end(Seen { at, fingerprint })
-}
-
-fn put_view(out: &mut Vec<u8>, view: &View) {
-    put_text(out, &view.name);
-    put_u64(out, view.dimensions.len() as u64);
-    out.extend(view.dimensions.iter().map(|dimension| *dimension as u8));
-    out.push(match view.bucket {
-        BucketSize::Hour => 0,
-        BucketSize::Day => 1,
-    });
-}
-
-fn read_view(reader: &mut Reader<'_>) -> Result<View, StoredError> {
-    let name = reader.text()?.to_owned();
-    let dimensions = reader.list(|reader| {
-        let number = usize::from(reader.u8()?);
-        Dimension::ALL.get(number).copied().ok_or(reader.wrong("an unknown dimension"))
-    })?;
-    let bucket = if reader.bool()? { BucketSize::Day } else { BucketSize::Hour };
-    Ok(View { name, dimensions, bucket })
-}
-
 /// The fold's settings as bytes.
 #[must_use]
 pub fn settings(settings: &FoldSettings) -> Vec<u8> {
-    let mut out = vec![if settings.rates { WITH_RATES } else { VERSION }];
-    put_u64(&mut out, settings.views.len() as u64);
-    for view in &settings.views {
-        put_view(&mut out, view);
-    }
+    let mut out = vec![OF_FACTS];
     for micros in [settings.dedupe_window, settings.max_future, settings.max_age] {
         put_i64(&mut out, micros);
     }
     put_u64(&mut out, settings.codec_version.into());
+    out.push(settings.rates.into());
     out
 }
 
@@ -310,15 +253,13 @@ pub fn settings(settings: &FoldSettings) -> Vec<u8> {
 /// # Errors
 /// When the bytes are none.
 pub fn read_settings(bytes: &[u8]) -> Result<FoldSettings, StoredError> {
-    let rates = bytes.first() == Some(&WITH_RATES);
-    let mut reader = Reader::versioned("fold settings", bytes, if rates { WITH_RATES } else { VERSION })?;
+    let mut reader = Reader::versioned("fold settings", bytes, OF_FACTS)?;
     let settings = FoldSettings {
-        views: reader.list(read_view)?,
         dedupe_window: reader.i64()?,
         max_future: reader.i64()?,
         max_age: reader.i64()?,
         codec_version: u32::try_from(reader.u64()?).map_err(|_| reader.wrong("a number is too large"))?,
-        rates,
+        rates: reader.bool()?,
     };
     reader.end(settings)
 }

@@ -21,7 +21,6 @@ pub use units::duration;
 
 use crate::codec::OutputEncoding;
 use crate::domain::terms::DefaultTerms;
-use crate::domain::view::View;
 use crate::gateway::table::Rules;
 use crate::kafka::KafkaSettings;
 use crate::telemetry::log::LogFormat;
@@ -85,13 +84,11 @@ pub struct Registry {
     pub password: Option<Secret>,
 }
 
-/// `[store]` and `[[views]]`.
+/// `[store]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     /// Directory of the stores, one folder a partition.
     pub dir: PathBuf,
-    /// The views to keep: the built-in ones that are named, then the declared ones; checked.
-    pub views: Vec<View>,
 }
 
 /// `[http]`.
@@ -158,7 +155,7 @@ pub struct Settings {
     pub output_encoding: OutputEncoding,
     /// The schema registry.
     pub registry: Registry,
-    /// The stores and their views.
+    /// The stores.
     pub store: Store,
     /// What caches and write buffers may take together, at least 64 MiB.
     pub memory_limit_bytes: u64,

@@ -8,14 +8,9 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::units::{Parsed, duration, number, one_of, size, switch, text};
-use super::{
-    ConfigError, Gate, Http, Log, Origin, Registry, Settings, Store, TimeBounds, is_secret, limits, zones,
-};
+use super::{ConfigError, Gate, Http, Log, Registry, Settings, Store, TimeBounds, is_secret, limits, zones};
 use crate::codec::OutputEncoding;
 use crate::domain::decision::Action;
-use crate::domain::dimension::Dimension;
-use crate::domain::time::BucketSize;
-use crate::domain::view::{self, View};
 use crate::domain::zones as domain_zones;
 use crate::gateway::table::{Rules, WhenStale};
 use crate::kafka::{KafkaSettings, Topics};
@@ -147,64 +142,7 @@ fn topics(r: &mut Reader) -> Topics {
 }
 
 fn store(r: &mut Reader) -> Store {
-    let dir = PathBuf::from(r.get("store.dir", "./data", text));
-    let problems_before = r.problems.len();
-    let built_in = view::built_in();
-    let mut views = match r.list("store.builtin_views") {
-        None => built_in,
-        Some(names) => {
-            let unknown = names.iter().find(|name| built_in.iter().all(|view| view.name != **name));
-            if let Some(name) = unknown {
-                let mut legal: Vec<&str> = built_in.iter().map(|view| view.name.as_str()).collect();
-                legal.dedup();
-                let what = format!("names `{name}`; built in are {}", legal.join(", "));
-                r.problem_with("store.builtin_views", &what);
-            }
-            built_in.into_iter().filter(|view| names.contains(&view.name)).collect()
-        }
-    };
-    for place in 0.. {
-        let key = format!("views[{place}]");
-        if r.below(&format!("{key}.")).is_empty() {
-            break;
-        }
-        views.extend(declared(r, &key));
-    }
-    // What a view with a fault was meant to be is not known: only whole lists can be judged.
-    if r.problems.len() > problems_before {
-        return Store { dir, views };
-    }
-    if let Err(error) = view::check(&views) {
-        r.problems.push(error.to_string());
-    }
-    Store { dir, views }
-}
-
-/// One `[[views]]` table: a view for each of its bucket sizes.
-fn declared(r: &mut Reader, key: &str) -> Vec<View> {
-    let unnamed = !r.below(&format!("{key}.")).iter().any(|field| field == "name");
-    if unnamed {
-        r.problem(&Origin::Default, &format!("{key}.name"), "must be set");
-    }
-    let name = r.optional(&format!("{key}.name"), view_name).unwrap_or_default();
-    let dimensions_key = format!("{key}.dimensions");
-    let names = r.list(&dimensions_key).unwrap_or_default();
-    let dimensions: Option<Vec<Dimension>> = names.iter().map(|name| Dimension::from_name(name)).collect();
-    let Some(dimensions) = dimensions.filter(|dimensions| !dimensions.is_empty()) else {
-        let legal: Vec<&str> = Dimension::ALL.iter().map(|dimension| dimension.name()).collect();
-        r.problem_with(&dimensions_key, &format!("must list dimensions out of {}", legal.join(", ")));
-        return Vec::new();
-    };
-    let buckets_key = format!("{key}.buckets");
-    let sizes = [BucketSize::Hour, BucketSize::Day];
-    let buckets = r.list(&buckets_key).unwrap_or_else(|| vec!["hour".into(), "day".into()]);
-    let buckets: Option<Vec<BucketSize>> =
-        buckets.iter().map(|name| sizes.into_iter().find(|size| size.name() == name)).collect();
-    let Some(buckets) = buckets.filter(|buckets| !buckets.is_empty()) else {
-        r.problem_with(&buckets_key, "must list hour, day, or both");
-        return Vec::new();
-    };
-    buckets.into_iter().map(|bucket| View::new(&name, &dimensions, bucket)).collect()
+    Store { dir: PathBuf::from(r.get("store.dir", "./data", text)) }
 }
 
 fn gate(r: &mut Reader) -> Gate {
@@ -270,10 +208,4 @@ fn topic_name(raw: &str) -> Parsed<String> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let fits = (1..=249).contains(&raw.len()) && raw.bytes().all(legal) && raw != "." && raw != "..";
     if fits { Ok(raw.to_owned()) } else { Err("must be a topic's name: 1 to 249 of A-Z a-z 0-9 . _ -".into()) }
-}
-
-fn view_name(raw: &str) -> Parsed<String> {
-    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    let fits = (1..=64).contains(&raw.len()) && raw.bytes().all(legal);
-    if fits { Ok(raw.to_owned()) } else { Err("must be a name of 1 to 64 of a-z 0-9 _".into()) }
 }

@@ -128,7 +128,16 @@ impl Reader {
                 self.problems.push(format!("{stray}: the environment variable must be named `{meant}`"));
             }
         }
+        let mut views = false;
         for (key, entry) in std::mem::take(&mut self.entries) {
+            if key == "store.builtin_views" || key.starts_with("views[") {
+                // Once for all keys of all tables.
+                if !std::mem::replace(&mut views, true) {
+                    let what = "is no longer needed: every question is answered without a view. Remove it";
+                    self.problem(&entry.origin, &key, what);
+                }
+                continue;
+            }
             let score = |known: &String| strsim::normalized_damerau_levenshtein(known, &key);
             let nearer = |one: &&String, other: &&String| score(one).total_cmp(&score(other));
             let nearest = self.known.iter().max_by(nearer).map_or("", String::as_str);

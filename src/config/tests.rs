@@ -20,7 +20,6 @@ fn without_a_file_every_setting_has_the_contracts_default() {
     assert_eq!(settings.kafka.bootstrap_servers, "127.0.0.1:9092");
     assert_eq!(settings.kafka.topics.dead_letters, "credit.dead-letters");
     assert_eq!((settings.kafka.partitions, settings.kafka.replication_factor), (12, 3));
-    assert_eq!(settings.store.views, crate::domain::view::built_in());
     assert_eq!(settings.memory_limit_bytes, 1 << 30);
     assert_eq!(settings.dedupe_window, Duration::from_hours(24));
     assert_eq!(settings.limits_guard, None);
@@ -54,14 +53,12 @@ fn the_environment_wins_over_the_file() {
     let over = env(&[
         ("TALLYMAN__KAFKA__GROUP_ID", "env"),
         ("TALLYMAN__KAFKA__CLIENT__SECURITY_PROTOCOL", "ssl"),
-        ("TALLYMAN__STORE__BUILTIN_VIEWS", "org,user"),
         ("TALLYMAN__LIMITS__DEFAULT", "block"),
     ]);
     let settings = resolve(Some(("t.toml", text)), over).expect("legal");
     assert_eq!(settings.kafka.group_id, "env");
     assert_eq!(settings.kafka.partitions, 3);
     assert_eq!(settings.kafka.client["security.protocol"], "ssl");
-    assert_eq!(settings.store.views.len(), 4);
     assert_eq!(settings.default_terms().expect("set"), &DefaultTerms::Block);
 }
 
@@ -106,30 +103,8 @@ fn each_wrong_value_is_told_with_its_place_and_what_it_must_be() {
         ("[gate]\nblock_status = 500", "it must be one of 403, 402, 429"),
         ("[metrics]\ntop_orgs = -1", "it must be a whole number from 0 to 1000"),
         ("[log]\nlevel = 'tallyman=loud'", "it must be error, warn, info, debug, trace or a filter"),
-        ("[store]\nbuiltin_views = ['org', 'users']", "names `users`; built in are org, user, product"),
-        ("[store]\nbuiltin_views = ['user']", "the view `org` by hour is missing"),
-        ("[[views]]\ndimensions = ['user']", "`views[0].name` must be set"),
-        (
-            "[[views]]\nname = 'v'\ndimensions = ['users']",
-            "t.toml:3: `views[0].dimensions` must list dimensions out of",
-        ),
-        (
-            "[[views]]\nname = 'v'\ndimensions = ['user']\nbuckets = ['week']",
-            "`views[0].buckets` must list hour, day",
-        ),
-        (
-            "[[views]]\nname = 'v'\ndimensions = ['user']\nbucket = ['day']",
-            "nearest known key is `views[0].buckets`",
-        ),
-        ("[[views]]\nname = 'user'\ndimensions = ['user']", "view `user` by hour is declared twice"),
-        (
-            "[store]\nbuiltin_views = ['user']\n[[views]]\nname = 'org'\ndimensions = ['users']",
-            "t.toml:5: `views[0].dimensions` must list dimensions out of",
-        ),
-        (
-            "[store]\nbuiltin_views = ['organisation', 'user']",
-            "`store.builtin_views` names `organisation`; built in are org, user",
-        ),
+        ("[store]\nbuiltin_views = ['org']", "t.toml:2: `store.builtin_views` is no longer needed"),
+        ("[[views]]\nname = 'v'\ndimensions = ['user']", "t.toml:3: `views[0].dimensions` is no longer needed"),
         ("[time]\nzones = 'local'", "`time.zones` is `local`: it must be one of bundled, system"),
         ("[limits]\nguard = '6m'", "`limits.guard` is `6m`: it must be a duration of at most 5m"),
         ("[limits]\ndefault = 'maybe'", "it must be allow, block, or a table"),
@@ -175,15 +150,6 @@ fn an_org_policys_fields_can_be_the_default() {
     assert_eq!(policy.thresholds, [50, 100]);
     assert_eq!((policy.anchor_day, policy.time_zone.as_str()), (15, "Europe/Berlin"));
     assert_eq!(policy.limit_mode, crate::domain::terms::LimitMode::Soft);
-}
-
-#[test]
-fn declared_views_come_after_the_built_in_ones() {
-    let text =
-        "[store]\nbuiltin_views = ['org']\n[[views]]\nname = 'team_model'\ndimensions = ['department', 'model']\n";
-    let views = of_file(text).expect("legal").store.views;
-    let names: Vec<String> = views.iter().map(|view| format!("{} {}", view.name, view.bucket.name())).collect();
-    assert_eq!(names, ["org hour", "org day", "team_model hour", "team_model day"]);
 }
 
 #[test]

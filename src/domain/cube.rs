@@ -6,7 +6,9 @@
 
 pub mod block;
 pub mod builder;
+pub mod bundle;
 pub mod column;
+pub mod combos;
 pub mod merge;
 pub mod pack;
 pub mod scan;

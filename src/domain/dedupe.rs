@@ -15,7 +15,7 @@ pub struct IdKey(pub u128);
 pub struct Seen {
     /// Log time when it was first seen.
     pub at: Timestamp,
-    /// 64-bit hash of its decoded fields, trace id apart.
+    /// Hash of its decoded fields, trace id apart: 48 bits.
     pub fingerprint: u64,
 }
 
@@ -29,6 +29,9 @@ pub struct Window {
     /// Microseconds of log time for which an id is remembered; above 0.
     micros: i64,
 }
+
+/// The bits of a fingerprint: one in 3 x 10^14 contradictions is taken for a duplicate.
+const FINGERPRINT: u64 = (1 << 48) - 1;
 
 /// Id buckets in one window: an id leaves at most a quarter of a window after its time.
 const BUCKETS_PER_WINDOW: i64 = 4;
@@ -103,7 +106,7 @@ impl IdHasher {
                 self.optional_number(event.value.map(Credits::micros));
             }
         }
-        xxh3_64(&self.buffer)
+        xxh3_64(&self.buffer) & FINGERPRINT
     }
 
     fn usage(&mut self, event: &UsageEvent<'_>) {

@@ -1,50 +1,27 @@
-//! The fold: events into rows of the declared views, through a working set in memory.
+//! The fold: events into facts of the cube, through its open segment in memory.
 //!
-//! A batch is coalesced before it meets the views. Its distinct (org, dimension values) combinations become small
-//! integers, and the records since the last flush become deltas of distinct (combination, hour). At the flush they are
-//! frozen, and `row_sets` brings them into the rows, perhaps in another thread, while the fold goes on. What content
-//! costs and becomes is folded by `content_fold`.
+//! An event costs one look-up of its (org, dimension values) and one append. At a flush the segment is frozen, and
+//! `cube::seal` makes blocks and totals of it, perhaps in another thread, while the fold goes on. What content costs and
+//! becomes is folded by `content_fold`.
 //!
-//! The fold knows no terms, no clock and no randomness (Law 2): rows depend on records alone, in log order.
+//! The fold knows no terms, no clock and no randomness (Law 2): facts depend on records alone, in log order.
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::content::{Content, Values};
 use super::credits::{CreditSum, Credits};
+use super::cube::combos::ComboId;
+use super::cube::segment::{Addition, Frozen, Segment};
 use super::dimension::Dimension;
 use super::event::{Event, Status, UsageAdjusted, UsageEvent};
 use super::histogram;
-use super::interner::{Interner, Symbol};
-use super::tally::{Field, Tally};
+use super::interner::Symbol;
+use super::tally::Field;
 use super::time::Hour;
-use super::view::DIMENSIONS_MAX;
-use combos::{ComboId, Combos};
 use content_fold::{ContentSet, Recount};
-use deltas::Deltas;
-pub use row_sets::{Frozen, RowSets};
 
-pub mod combos;
 pub mod content_fold;
-pub mod deltas;
-pub mod plan;
-pub mod row_sets;
-pub mod working_set;
-
-/// The place of a row: view number, org, bucket, and the values of the view's dimensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RowKey<'a> {
-    /// Number of the view in the store's list.
-    pub view: u8,
-    /// The org.
-    pub org: &'a str,
-    /// Number of the hour or day.
-    pub bucket: i32,
-    /// Values of the view's dimensions in its order, `None` where absent; beyond `dimensions` meaningless.
-    pub values: [Option<&'a str>; DIMENSIONS_MAX],
-    /// How many dimensions the view has.
-    pub dimensions: u8,
-}
 
 /// The place of a content row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,19 +34,14 @@ pub struct ContentKey<'a> {
     pub id: &'a str,
 }
 
-/// Rows that are not in the working set: the store.
-pub trait Rows {
+/// Content rows that are not in memory: the store.
+pub trait Contents {
     /// Why a row cannot be read.
     type Error;
     /// The stored row.
     ///
     /// # Errors
     /// When the store cannot be read or holds other bytes than were written.
-    fn row(&self, key: &RowKey<'_>) -> Result<Option<Tally>, Self::Error>;
-    /// The stored content row.
-    ///
-    /// # Errors
-    /// As `row`.
     fn content(&self, key: &ContentKey<'_>) -> Result<Option<Content>, Self::Error>;
 }
 
@@ -103,19 +75,17 @@ impl<'a> Spend<'a> {
     /// The record's value of that dimension, as its rows have it.
     #[must_use]
     pub fn value(&self, dimension: Dimension) -> Option<&'a str> {
-        self.fold.interner.text(self.fold.combos.get(self.combo).values[dimension.index()])
+        self.fold.segment.text(self.fold.segment.symbols(self.combo).values[dimension.index()])
     }
 }
 
-/// The fold of one task, up to the rows of its views: those are [`RowSets`].
+/// The fold of one task.
 #[derive(Debug, Default)]
 pub struct Fold {
-    interner: Interner,
-    combos: Combos,
     /// What was added since the last [`Fold::freeze`].
-    pending: Deltas<(ComboId, Hour)>,
+    segment: Segment,
     /// Memory for the next.
-    spare: Deltas<(ComboId, Hour)>,
+    spare: Frozen,
     /// Credits that the running batch added, for decisions.
     credits: HashMap<(Symbol, Hour), CreditSum, FixedState>,
     /// Each of them with its dimension values, for budgets.
@@ -124,17 +94,17 @@ pub struct Fold {
 }
 
 impl Fold {
-    /// Takes one event into the batch and gives its org's number in the working set.
+    /// Takes one event into the batch and gives its org's number.
     ///
     /// # Errors
     /// When a content row cannot be read; nothing of the event is folded then.
-    pub fn add<R: Rows>(&mut self, event: &Event<'_>, rows: &R) -> Result<Symbol, R::Error> {
+    pub fn add<C: Contents>(&mut self, event: &Event<'_>, contents: &C) -> Result<Symbol, C::Error> {
         match event {
-            Event::Usage(usage) => self.add_usage(usage, rows),
+            Event::Usage(usage) => self.add_usage(usage, contents),
             Event::Adjusted(adjusted) => Ok(self.add_adjustment(adjusted)),
             Event::Outcome(outcome) => {
-                let org = self.interner.intern(Some(&outcome.org_id));
-                let recounts = self.contents.record(org, outcome, rows)?;
+                let org = self.segment.intern(&outcome.org_id);
+                let recounts = self.contents.record(org, outcome, contents)?;
                 self.recount(&outcome.org_id, recounts);
                 // It costs nothing, and makes its org known to the decisions.
                 self.credits.entry((org, event.occurred_at().hour())).or_default();
@@ -143,7 +113,7 @@ impl Fold {
         }
     }
 
-    fn add_usage<R: Rows>(&mut self, event: &UsageEvent<'_>, rows: &R) -> Result<Symbol, R::Error> {
+    fn add_usage<C: Contents>(&mut self, event: &UsageEvent<'_>, contents: &C) -> Result<Symbol, C::Error> {
         let mut values = [None; Dimension::COUNT];
         for (value, dim) in values.iter_mut().zip(&event.dims.0) {
             *value = dim.as_deref();
@@ -151,62 +121,65 @@ impl Fold {
         let tier = &mut values[Dimension::Tier.index()];
         *tier = tier.or_else(|| event.multiplier.map(super::event::Multiplier::tier));
 
-        let org = self.interner.intern(Some(&event.org_id));
-        let mut recount = None;
-        let used = match &event.content_id {
-            Some(id) => {
-                let (used, late) = self.contents.spend(org, id, event, &values, rows)?;
-                recount = late;
-                Some(used)
-            }
-            None => None,
-        };
-        let combo = self.combos.find(&event.org_id, &values, &mut self.interner);
-        let tally = self.pending.tally((combo, event.occurred_at.hour()));
-        count_usage(tally, event);
-        *self.credits.entry((org, event.occurred_at.hour())).or_default() += event.credits.into();
-        self.spends.push((org, combo, event.occurred_at.hour(), event.credits));
+        let (mut used, mut recount) = (None, None);
+        if let Some(id) = &event.content_id {
+            let org = self.segment.intern(&event.org_id);
+            let (spent, late) = self.contents.spend(org, id, event, &values, contents)?;
+            (used, recount) = (Some(spent), late);
+        }
+        let (combo, hour) = (self.segment.combo(&event.org_id, &values), event.occurred_at.hour());
+        let org = self.segment.symbols(combo).org;
+        let mut addition = self.segment.append(combo, hour);
+        count_usage(&mut addition, event);
+        let credits = event.credits.micros();
         if let Some(used) = used {
             if used.first {
-                tally.add(Field::CONTENTS, 1);
+                addition.add(Field::CONTENTS, 1);
             }
-            tally.add(Field::CONTENT_CREDITS, event.credits.micros().into());
+            addition.add(Field::CONTENT_CREDITS, credits);
         }
         if let Some(attempt) = used.map(|used| used.attempt).or(event.attempt) {
-            let (count, credits) = Field::attempt(attempt);
-            tally.add(count, 1);
-            tally.add(credits, event.credits.micros().into());
+            let (count, of_credits) = Field::attempt(attempt);
+            addition.add(count, 1).add(of_credits, credits);
         }
+        self.spend(org, combo, hour, event.credits);
         self.recount(&event.org_id, recount);
         Ok(org)
     }
 
     fn add_adjustment(&mut self, event: &UsageAdjusted<'_>) -> Symbol {
         let values = std::array::from_fn(|dimension| event.dims.0[dimension].as_deref());
-        let combo = self.combos.find(&event.org_id, &values, &mut self.interner);
-        let tally = self.pending.tally((combo, event.occurred_at.hour()));
-        tally.add(Field::CREDITS, event.credits.micros().into());
-        tally.add(Field::EVENTS, event.events.into());
-        tally.add(Field::ADJUSTMENTS, 1);
-        let org = self.combos.get(combo).org;
-        *self.credits.entry((org, event.occurred_at.hour())).or_default() += event.credits.into();
-        self.spends.push((org, combo, event.occurred_at.hour(), event.credits));
+        let (combo, hour) = (self.segment.combo(&event.org_id, &values), event.occurred_at.hour());
+        let mut addition = self.segment.append(combo, hour);
+        addition.add(Field::CREDITS, event.credits.micros());
+        addition.add(Field::EVENTS, event.events);
+        addition.add(Field::ADJUSTMENTS, 1);
+        let org = self.segment.symbols(combo).org;
+        self.spend(org, combo, hour, event.credits);
         org
+    }
+
+    fn spend(&mut self, org: Symbol, combo: ComboId, hour: Hour, credits: Credits) {
+        *self.credits.entry((org, hour)).or_default() += credits.into();
+        self.spends.push((org, combo, hour, credits));
     }
 
     fn recount(&mut self, org: &str, recounts: impl IntoIterator<Item = Recount>) {
         for Recount { hour, values, tally } in recounts {
             let values: [Option<&str>; Dimension::COUNT] = std::array::from_fn(|place| values[place].as_deref());
-            let combo = self.combos.find(org, &values, &mut self.interner);
-            self.pending.tally((combo, hour)).merge(&tally);
+            let combo = self.segment.combo(org, &values);
+            self.segment.append_all(combo, hour, &tally);
         }
     }
 
     /// What the running batch added to each org and hour.
+    ///
+    /// # Panics
+    /// Never: an event has an org.
     pub fn org_deltas(&self) -> impl Iterator<Item = OrgDelta<'_>> {
         self.credits.iter().map(|(&(symbol, hour), &credits)| OrgDelta {
             symbol,
-            org: self.interner.text(symbol).expect("an event has an org"),
+            org: self.segment.text(symbol).expect("an event has an org"),
             hour,
             credits,
         })
@@ -219,31 +192,20 @@ impl Fold {
         self.spends.iter().map(spend)
     }
 
-    /// What was added to each product and model since the last `freeze`, absent as `None`; for metrics.
-    pub fn product_model_deltas(&self) -> impl Iterator<Item = (Option<&str>, Option<&str>, &Tally)> {
-        self.pending.iter().map(|((combo, _), tally)| {
-            let values = &self.combos.get(combo).values;
-            let text = |dimension: Dimension| self.interner.text(values[dimension.index()]);
-            (text(Dimension::Product), text(Dimension::Model), tally)
-        })
-    }
-
-    /// Ends the running batch: what it added to orgs is forgotten, what it added to rows stays.
+    /// Ends the running batch: what it added to orgs is forgotten, what it added to facts stays.
     pub fn end_batch(&mut self) {
         self.credits.clear();
         self.spends.clear();
     }
 
-    /// Takes all that was added since the last time, for [`RowSets::settle`]; rows are only looked at once they are
-    /// persisted, so this is done once a flush: the more was added, the more of it falls together.
+    /// Takes all that was added since the last time, to be sealed.
     pub fn freeze(&mut self) -> Frozen {
-        let added = std::mem::replace(&mut self.pending, std::mem::take(&mut self.spare));
-        Frozen { added, texts: self.interner.news(), combos: self.combos.news() }
+        self.segment.freeze(std::mem::take(&mut self.spare))
     }
 
-    /// Takes the memory of what was settled back, to be filled again.
-    pub fn thaw(&mut self, settled: Frozen) {
-        self.spare = settled.added;
+    /// Takes the memory of what was sealed back, to be filled again.
+    pub fn thaw(&mut self, sealed: Frozen) {
+        self.spare = sealed;
     }
 
     /// Hands every content row that changed since the last time to `put`.
@@ -251,46 +213,42 @@ impl Fold {
     /// # Errors
     /// Those of `put`.
     pub fn contents<E>(&mut self, put: impl FnMut(&ContentKey<'_>, &Content) -> Result<(), E>) -> Result<(), E> {
-        self.contents.dirty(&self.interner, put)?;
+        self.contents.dirty(&self.segment, put)?;
         self.contents.flushed();
         Ok(())
     }
 
-    /// How many rows and combinations wait for a flush.
+    /// How many additions and content rows wait for a flush.
     #[must_use]
     pub const fn dirty_len(&self) -> usize {
-        self.pending.len() + self.contents.dirty_len()
+        self.segment.len() + self.contents.dirty_len()
     }
 
-    /// About the bytes that it holds, besides its rows.
+    /// About the bytes that it holds.
     #[must_use]
     pub const fn heap_bytes(&self) -> usize {
-        self.combos.heap_bytes() + self.interner.heap_bytes() + self.contents.heap_bytes()
+        self.segment.heap_bytes() + self.contents.heap_bytes()
     }
 
-    /// Forgets all (Law 6); its [`RowSets`] must forget at the same time, for every symbol given out before is void.
+    /// Forgets all texts and content rows (Law 6); its [`super::cube::seal::Sealer`] must forget at the same time, for every
+    /// symbol given out before is void.
     ///
     /// # Panics
-    /// When something was added and not settled: it would be lost.
+    /// When something was added and not frozen: it would be lost.
     pub fn forget(&mut self) {
-        assert!(self.pending.is_empty(), "what was added is forgotten only when it is settled");
         self.contents.clear();
-        self.combos.clear();
-        self.interner.clear();
+        self.segment.forget();
     }
 }
 
-fn count_usage(tally: &mut Tally, event: &UsageEvent<'_>) {
-    let credits = i128::from(event.credits.micros());
-    tally.add(Field::CREDITS, credits);
-    tally.add(Field::EVENTS, 1);
+fn count_usage(addition: &mut Addition<'_>, event: &UsageEvent<'_>) {
+    let credits = event.credits.micros();
     let (count, of_credits) = match event.status {
         Status::Ok => (Field::OK, Field::OK_CREDITS),
         Status::Error => (Field::ERROR, Field::ERROR_CREDITS),
         Status::Cancelled => (Field::CANCELLED, Field::CANCELLED_CREDITS),
     };
-    tally.add(count, 1);
-    tally.add(of_credits, credits);
+    addition.add(Field::CREDITS, credits).add(Field::EVENTS, 1).add(count, 1).add(of_credits, credits);
     let sums = [
         (Field::INPUT_TOKENS, event.input_tokens),
         (Field::OUTPUT_TOKENS, event.output_tokens),
@@ -303,15 +261,14 @@ fn count_usage(tally: &mut Tally, event: &UsageEvent<'_>) {
     ];
     for (field, value) in sums {
         if let Some(value) = value {
-            tally.add(field, value.into());
+            addition.add(field, value);
         }
     }
     if let Some(multiplier) = event.multiplier {
-        tally.add(Field::MULTIPLIER_MIN, multiplier.0.into());
-        tally.add(Field::MULTIPLIER_MAX, multiplier.0.into());
+        addition.add(Field::MULTIPLIER_MIN, multiplier.0.into()).add(Field::MULTIPLIER_MAX, multiplier.0.into());
     }
     if let Some(latency) = event.latency_ms {
-        tally.add(Field::latency_bucket(histogram::bucket_of(latency.unsigned_abs())), 1);
+        addition.add(Field::latency_bucket(histogram::bucket_of(latency.unsigned_abs())), 1);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The pure core: what an event, a row, a limit and a decision are, and how one follows from another.
 //!
 //! Nothing here reads a clock, a file, a socket or a log, and no serialisation format is known here.
-//! The way of a record through this room: `event` -> `dedupe` -> `fold` (into `tally` rows of the declared
-//! `view`s) -> `decide` (rows + `terms` + now -> `decision`) -> `alert`.
+//! The way of a record through this room: `event` -> `dedupe` -> `fold` (into facts of
+//! the `cube`) -> `decide` (totals + `terms` + now -> `decision`) -> `alert`.
 
 pub mod alert;
 pub mod budget;
@@ -43,6 +43,5 @@ pub mod terms_book;
 pub mod terms_change;
 pub mod terms_notes;
 pub mod time;
-pub mod view;
 pub mod walk;
 pub mod zones;

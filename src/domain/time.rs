@@ -121,53 +121,6 @@ impl Day {
     }
 }
 
-/// How much time one row of a view holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum BucketSize {
-    /// A UTC hour.
-    Hour,
-    /// A UTC day.
-    Day,
-}
-
-impl BucketSize {
-    /// The number of this size's bucket that holds `hour`.
-    #[must_use]
-    pub const fn bucket_of(self, hour: Hour) -> i32 {
-        match self {
-            Self::Hour => hour.0,
-            Self::Day => hour.day().0,
-        }
-    }
-
-    /// The first hour of bucket `number`.
-    #[must_use]
-    pub const fn first_hour(self, number: i32) -> Hour {
-        match self {
-            Self::Hour => Hour(number),
-            Self::Day => Day(number).first_hour(),
-        }
-    }
-
-    /// Hours in one bucket.
-    #[must_use]
-    pub const fn hours(self) -> i32 {
-        match self {
-            Self::Hour => 1,
-            Self::Day => 24,
-        }
-    }
-
-    /// `hour` or `day`, as in the config.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hour => "hour",
-            Self::Day => "day",
-        }
-    }
-}
-
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC; whole seconds without a fraction. Instants of the day before or after the years 0000..=9999 carry
     /// the offset that RFC 3339 names them by. Those that it cannot name: a signed year of six digits, then microseconds.

@@ -49,7 +49,6 @@ pub async fn simulate(
         "actual": outcome(&answer.actual),
         "budgets": answer.budgets.scopes.iter().map(scope).collect::<Vec<_>>(),
         "budgets_left_out": json!(answer.budgets.left_out),
-        "budgets_without_view": answer.budgets.unseen.iter().map(|of| json!(of.name())).collect::<Vec<_>>(),
     };
     Ok(Json(dto::with_standing(body, &answer.standing)).into_response())
 }

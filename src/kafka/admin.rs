@@ -246,6 +246,16 @@ pub fn create_topics(settings: &KafkaSettings) -> Result<Vec<TopicReport>, Error
     Ok(reports)
 }
 
+/// Deletes the topics.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub fn delete_topics(settings: &KafkaSettings) -> Result<(), Error> {
+    let admin = Admin::new(settings)?;
+    let deleted = block_on(admin.client.delete_topics(&settings.topics.all(), &options()));
+    deleted.map(|_| ()).map_err(|error| settings.cluster_error("the topics cannot be deleted", &error))
+}
+
 /// Everything in which the topics are not what `run` needs; empty when all is well.
 ///
 /// # Errors

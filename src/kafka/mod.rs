@@ -8,6 +8,7 @@
 mod admin;
 mod batch;
 mod client;
+mod echo;
 mod embedded;
 mod fetch;
 mod follow;
@@ -22,8 +23,11 @@ mod sink;
 mod source;
 mod watch;
 
-pub use admin::{ClusterInfo, TopicOutcome, TopicProblem, TopicReport, check_topics, cluster_info, create_topics};
+pub use admin::{
+    ClusterInfo, TopicOutcome, TopicProblem, TopicReport, check_topics, cluster_info, create_topics, delete_topics,
+};
 pub use batch::Batch;
+pub use echo::Echo;
 pub use embedded::{Embedded, RETAINED_BYTES};
 pub use follow::{Followed, TopicFollower};
 pub use log_reader::{Drained, drain, follow, read_partitions, read_topic};

@@ -197,7 +197,7 @@ impl KafkaSettings {
                 ("fetch.wait.max.ms", "50"),
                 ("fetch.error.backoff.ms", "50"),
                 ("queued.max.messages.kbytes", "8192"),
-                ("queued.min.messages", "100000"),
+                ("queued.min.messages", "40000"),
                 ("session.timeout.ms", "10000"),
                 // How soon a member hears that the group moves partitions.
                 ("heartbeat.interval.ms", "500"),

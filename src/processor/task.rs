@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Clock as _;
 use crate::codec::{DecodeError, Decoder};
+use crate::domain::cube::seal::Sealer;
 use crate::domain::decision::LimitDecision;
 use crate::domain::dedupe::{IdHasher, IdKey, Seen};
 use crate::domain::event::Event;
-use crate::domain::fold::{Fold, RowSets};
+use crate::domain::fold::Fold;
 use crate::domain::interner::Symbol;
 use crate::domain::terms::TermsRecord;
 use crate::domain::terms_book::TermsBook;
@@ -86,6 +87,9 @@ pub struct Recovered {
     pub levels: Vec<LimitDecision>,
 }
 
+/// Ids that the store does not hold yet. They are hashes already.
+type NewIds = HashMap<IdKey, Seen, foldhash::fast::FixedState>;
+
 /// One task.
 pub struct Task {
     partition: i32,
@@ -93,11 +97,11 @@ pub struct Task {
     rules: Rules,
     store: Store,
     fold: Fold,
-    /// Its rows, but while a flush is on its way.
-    rows: Option<RowSets>,
+    /// Makes blocks of what is folded; away while a flush is on its way.
+    sealer: Option<Sealer>,
     flushing: Option<Flushing>,
     hasher: IdHasher,
-    new_ids: HashMap<IdKey, Seen>,
+    new_ids: NewIds,
     terms: TermsBook,
     new_terms: Vec<(i64, TermsRecord)>,
     orgs: Orgs,
@@ -163,12 +167,12 @@ impl Task {
             partition,
             rules: settings.rules(partitions),
             fold: Fold::default(),
-            rows: Some(RowSets::new(settings.fold.views.clone())),
+            sealer: Some(Sealer::default()),
             flushing: None,
             settings,
             store,
             hasher: IdHasher::default(),
-            new_ids: HashMap::default(),
+            new_ids: NewIds::default(),
             terms,
             new_terms: Vec::new(),
             orgs: Orgs::new(guard),

@@ -1,7 +1,6 @@
 //! Why a question has no answer. Each message names what is wrong, where, and what to ask instead; it knows no HTTP
 //! status (`http/problem.rs` gives each its own).
 
-use crate::domain::dimension::Dimension;
 use crate::store::StoreError;
 
 /// Why a question has no answer.
@@ -47,24 +46,6 @@ pub enum QueryError {
         /// The nearest known one, or all.
         hint: String,
     },
-    /// The rows that would answer are not kept.
-    #[error(
-        "no view holds {} by {size}, which this question needs{why}. Ask for {ask_for}, or declare the view and rebuild:\n\
-         [[views]]\nname = \"{}\"\ndimensions = [{}]\nbuckets = [\"{size}\"]",
-        together(dimensions),
-        declared_name(dimensions),
-        quoted(dimensions)
-    )]
-    NeedsView {
-        /// The dimensions that must be told apart.
-        dimensions: Vec<Dimension>,
-        /// `hour` or `day`.
-        size: &'static str,
-        /// Why that size.
-        why: &'static str,
-        /// What would do with the views that there are.
-        ask_for: &'static str,
-    },
     /// The answer would not fit the bound (Law 6).
     #[error(
         "the answer takes more than {limit} {what}; ask for a coarser `bucket`, a shorter range, or a `filter`"
@@ -89,21 +70,4 @@ impl QueryError {
     pub fn parameter(name: &'static str, problem: impl Into<String>) -> Self {
         Self::Parameter { name, problem: problem.into() }
     }
-}
-
-fn joined(dimensions: &[Dimension], separator: &str, quote: &str) -> String {
-    let names: Vec<String> = dimensions.iter().map(|dimension| format!("{quote}{dimension}{quote}")).collect();
-    names.join(separator)
-}
-
-fn together(dimensions: &[Dimension]) -> String {
-    if dimensions.is_empty() { "the org's sums".to_owned() } else { joined(dimensions, " with ", "`") }
-}
-
-fn declared_name(dimensions: &[Dimension]) -> String {
-    if dimensions.is_empty() { "org_sums".to_owned() } else { joined(dimensions, "_by_", "") }
-}
-
-fn quoted(dimensions: &[Dimension]) -> String {
-    joined(dimensions, ", ", "\"")
 }

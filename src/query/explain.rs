@@ -3,29 +3,29 @@
 //! published last it tells instant and cause.
 
 use std::collections::BTreeMap;
-
-use jiff::tz::TimeZone;
+use std::ops::ControlFlow;
 
 use crate::domain::budget_replay::Cycles;
 use crate::domain::credits::CreditSum;
+use crate::domain::cube::scan::Question;
 use crate::domain::decide::{InForce, in_force};
 use crate::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
 use crate::domain::dimension::Dimension;
 use crate::domain::explain::{Remedy, remedies, told};
+use crate::domain::field_set::FieldSet;
 use crate::domain::id::is_value;
 use crate::domain::period::Period;
 use crate::domain::replay::{Replay, Step};
 use crate::domain::scope::{BudgetScope, Scope};
+use crate::domain::tally::Field;
 use crate::domain::terms::{Budget, OrgPolicy};
 use crate::domain::time::{Day, Hour, Timestamp};
 use crate::domain::walk::Terms;
 use crate::store::StoreSnapshot;
 
-use super::bucket::Bucket;
-use super::explain_scopes::{Replayed, binding, products_of, replayed as replayed_scopes};
+use super::explain_scopes::{Replayed, binding, replayed as replayed_scopes};
 use super::overage::org_hours;
 use super::params::{check_names, dimension, instant};
-use super::summary::read;
 use super::{Query, QueryError, Standing};
 
 /// The most turns of time that are looked at for the instant at which waiting helps.
@@ -67,7 +67,7 @@ pub struct ExplainedDay {
     pub day: Day,
     /// Credits of it that count to the period.
     pub credits: CreditSum,
-    /// Of each product, by product; empty when no view tells products apart.
+    /// Of each product, by product.
     pub products: BTreeMap<Option<String>, CreditSum>,
 }
 
@@ -418,29 +418,24 @@ fn days(
     period: Period,
     seen: Seen,
 ) -> Result<Vec<ExplainedDay>, QueryError> {
-    // Nothing is dated beyond the next hour, and whole days can be told where hours cannot.
-    let end = seen.until.min(Hour(seen.at.hour().0.saturating_add(25)).day().first_hour()).min(period.end);
-    let edges = Bucket::Day.cut(&TimeZone::UTC, period.start, end, &|_| end)?;
+    // Nothing is dated beyond the next hour.
+    let end = seen.until.min(Hour(seen.at.hour().0.saturating_add(2))).min(period.end);
     let mut days: BTreeMap<Day, ExplainedDay> = BTreeMap::new();
-    let entry = |day| ExplainedDay { day, credits: CreditSum::ZERO, products: BTreeMap::new() };
-    let dimension: Vec<Dimension> = value.iter().map(|(dimension, _)| *dimension).collect();
-    let by_day = read(snapshot, org, &dimension, &edges, &mut |hour, of, tally| {
-        if value.is_none_or(|(_, value)| of == Some(value)) {
-            days.entry(hour.day()).or_insert_with(|| entry(hour.day())).credits += tally.credits();
-        }
-    });
-    let mut add = |hour: Hour, product: Option<&str>, credits| {
-        let day = days.entry(hour.day()).or_insert_with(|| entry(hour.day()));
-        *day.products.entry(product.map(str::to_owned)).or_default() += credits;
+    let question = Question {
+        filter: value.iter().map(|(of, value)| (*of, vec![Some((*value).to_owned())])).collect(),
+        group: vec![Dimension::Product],
+        fields: FieldSet::of(&[Field::CREDITS]),
     };
-    let by_product = match value {
-        Some(value) => products_of(snapshot, org, value, &edges, &mut add),
-        None => read(snapshot, org, &[Dimension::Product], &edges, &mut |hour, product, tally| {
-            add(hour, product, tally.credits());
-        }),
-    };
-    match by_day.and(by_product) {
-        Ok(()) | Err(QueryError::NeedsView { .. }) => Ok(days.into_values().collect()),
-        Err(error) => Err(error),
-    }
+    let whole_day = |hour: Hour| hour.day().first_hour();
+    snapshot.sums(org, &question, period.start..end, whole_day, &mut |start, product, tally| {
+        let day = days.entry(start.day()).or_insert_with(|| ExplainedDay {
+            day: start.day(),
+            credits: CreditSum::ZERO,
+            products: BTreeMap::new(),
+        });
+        day.credits += tally.credits();
+        *day.products.entry(product[0].map(str::to_owned)).or_default() += tally.credits();
+        ControlFlow::Continue(())
+    })?;
+    Ok(days.into_values().collect())
 }

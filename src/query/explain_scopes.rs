@@ -1,8 +1,6 @@
 //! The budgets' part of `explain`: what budgets said of a value at an instant, from the terms of then and the rows at the
 //! grain of an hour. It judges with the decider's own function (`domain::budget_replay`).
 
-use std::ops::ControlFlow;
-
 use crate::domain::budget::{self, Binds};
 use crate::domain::budget_replay::{Bound, Cycles, ScopeReplay};
 use crate::domain::credits::CreditSum;
@@ -17,7 +15,6 @@ use crate::store::StoreSnapshot;
 use super::QueryError;
 use super::explain::{Seen, TURNS_AHEAD_MAX};
 use super::overage::{org_hours, value_hours};
-use super::plan::plan;
 
 /// A budget's scope, replayed to an instant.
 pub(super) struct Replayed<'a> {
@@ -46,8 +43,7 @@ pub(super) fn binding(org: &OrgTerms, asked: Option<(Dimension, &str)>, at: Time
     org.budgets.iter().filter_map(scope).collect()
 }
 
-/// Replays scopes as far as each is seen; without those whose dimension no view keeps by hour: their budgets decide
-/// nothing.
+/// Replays scopes as far as each is seen.
 ///
 /// # Errors
 /// When the store cannot be read.
@@ -68,10 +64,7 @@ pub(super) fn replayed<'a>(
         let others = others.filter(|history| history.iter().any(|(_, other)| exact(other))).collect();
         let replay = ScopeReplay::new(cycles, history, others, (scope.dimension, value));
         let mut one = Replayed { replay, scope, seen, in_that_hour: None };
-        match one.read(snapshot, name, cycles.first_hour()) {
-            Err(QueryError::NeedsView { .. }) => continue,
-            read => read?,
-        }
+        one.read(snapshot, name, cycles.first_hour())?;
         if one.replay.look(seen.at).is_some() {
             all.push(one);
         }
@@ -159,29 +152,4 @@ impl<'a> Replayed<'a> {
         let level = &replay.bound()?.judged.level;
         (level.action != before).then(|| level.clone())
     }
-}
-
-/// Each planned row of one value between the edges: its first hour, its product and its credits.
-///
-/// # Errors
-/// When no kept view tells value and product apart, or the store cannot be read.
-pub(super) fn products_of(
-    snapshot: &StoreSnapshot<'_>,
-    org: &str,
-    (dimension, own): (Dimension, &str),
-    edges: &[Hour],
-    each: &mut dyn FnMut(Hour, Option<&str>, CreditSum),
-) -> Result<(), QueryError> {
-    for stretch in plan(snapshot.views(), &[dimension, Dimension::Product], edges)? {
-        let view = &snapshot.views()[usize::from(stretch.view)];
-        let place = |of: Dimension| view.dimensions.iter().position(|dimension| *dimension == of);
-        let (Some(value), Some(product)) = (place(dimension), place(Dimension::Product)) else { continue };
-        snapshot.rows(stretch.view, org, stretch.rows, &mut |number, values, tally| {
-            if values[value] == Some(own) {
-                each(stretch.size.first_hour(number), values[product], tally.credits());
-            }
-            ControlFlow::Continue(())
-        })?;
-    }
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! A grid of tallies, bucket x group: what the planned rows add up to.
+//! A grid of tallies, bucket x group: what the org's totals or facts add up to.
 //!
 //! Every bucket of the range is present for each group that occurs in it (and without a grouping always), with zeros
 //! where nothing was used. A grid is bounded while it grows (Law 6). How it is ordered and paged: `usage`.
@@ -6,22 +6,22 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use crate::domain::dimension::Dimension;
+use crate::domain::cube::scan::{Question, Scan};
 use crate::domain::field_set::FieldSet;
 use crate::domain::tally::Tally;
 use crate::domain::time::Hour;
 
 use super::error::QueryError;
 use super::overage;
-use super::params::{OrderField, UsageParams};
+use super::params::OrderField;
 use super::usage::PlannedUsage;
 
 /// The most rows (buckets x groups) of one answer, over all of its pages.
 pub const ROWS_MAX: usize = 200_000;
 /// The most sums that one answer holds in memory: 32 MiB.
 const SUMS_MAX: usize = 2_000_000;
-/// The most stored rows that one answer reads: some seconds.
-const READ_MAX: usize = 20_000_000;
+/// The most facts that one answer reads: some seconds.
+const READ_MAX: u64 = 20_000_000;
 
 /// Tallies by bucket and group. Cell numbers count groups within buckets, both ascending.
 pub(super) struct Grid {
@@ -35,33 +35,20 @@ impl Grid {
     pub(super) fn read(planned: &PlannedUsage<'_>) -> Result<Self, QueryError> {
         let params = &planned.params;
         let mut filling = Filling::new(planned);
-        let mut read = 0;
-        for stretch in &planned.stretches {
-            let view = &planned.snapshot.views()[usize::from(stretch.view)];
-            let columns = Columns::of(&view.dimensions, params);
-            planned.snapshot.rows(
-                stretch.view,
-                planned.org,
-                stretch.rows.clone(),
-                &mut |number, values, tally| {
-                    if columns.pass(values) {
-                        filling.add(stretch.size.first_hour(number), columns.group(values), tally);
-                    }
-                    read += 1;
-                    if read > READ_MAX {
-                        filling.over = Some(("stored rows", READ_MAX));
-                    }
-                    if filling.over.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                },
-            )?;
-            filling.check()?;
+        if params.dimensions().is_empty() {
+            filling.read_totals(planned)?;
+        } else {
+            filling.scan(planned)?;
         }
         if overage::asked(params) {
-            let dimensions = params.dimensions();
-            let columns = Columns::of(&dimensions, params);
-            overage::parts(planned, &mut |hour, values, tally| {
-                if columns.pass(values) {
-                    filling.add(hour, columns.group(values), tally);
+            overage::parts(planned, &mut |hour, value, tally| {
+                if params
+                    .filters
+                    .iter()
+                    .all(|filter| filter.values.iter().any(|wanted| wanted.as_deref() == value))
+                {
+                    let group = [value];
+                    filling.add(filling.bucket_of(hour), &group[..params.group_by.len()], tally);
                 }
             })?;
             filling.check()?;
@@ -70,33 +57,9 @@ impl Grid {
     }
 }
 
-/// Where the asked dimensions stand in a view's rows.
-struct Columns<'a> {
-    group: Vec<usize>,
-    filters: Vec<(usize, &'a [Option<String>])>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(dimensions: &[Dimension], params: &'a UsageParams) -> Self {
-        let column = |asked: Dimension| {
-            dimensions.iter().position(|dimension| *dimension == asked).expect("the planned view covers it")
-        };
-        Self {
-            group: params.group_by.iter().map(|dimension| column(*dimension)).collect(),
-            filters: params.filters.iter().map(|filter| (column(filter.dimension), &*filter.values)).collect(),
-        }
-    }
-
-    fn pass(&self, values: &[Option<&str>]) -> bool {
-        let passes = |(column, any): &(usize, &[Option<String>])| {
-            any.iter().any(|value| value.as_deref() == values[*column])
-        };
-        self.filters.iter().all(passes)
-    }
-
-    fn group<'v>(&self, values: &[Option<&'v str>]) -> impl Iterator<Item = Option<&'v str>> + Clone {
-        self.group.iter().map(move |column| values[*column])
-    }
+/// The number of the bucket that holds an hour of the range.
+fn bucket_among(edges: &[Hour], hour: Hour) -> i32 {
+    i32::try_from(edges.partition_point(|edge| *edge <= hour)).unwrap_or(i32::MAX) - 1
 }
 
 /// A grid that is being filled: groups in the order in which they came.
@@ -130,15 +93,54 @@ impl<'a> Filling<'a> {
             over: None,
         };
         if params.group_by.is_empty() {
-            filling.number(std::iter::empty());
+            filling.number(&[]);
         }
         filling
     }
 
+    /// Adds the org's totals.
+    fn read_totals(&mut self, planned: &PlannedUsage<'_>) -> Result<(), QueryError> {
+        planned.snapshot.totals(planned.org, planned.range(), &mut |hour, tally| {
+            self.add(self.bucket_of(hour), &[], tally);
+            if self.over.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        self.check()
+    }
+
+    /// Adds the facts of the org that pass.
+    fn scan(&mut self, planned: &PlannedUsage<'_>) -> Result<(), QueryError> {
+        let (params, range) = (&planned.params, planned.range());
+        let filter = params.filters.iter().map(|filter| (filter.dimension, filter.values.clone()));
+        let mut scan =
+            Scan::new(Question { filter: filter.collect(), group: params.group_by.clone(), fields: self.wanted });
+        let edges = self.edges;
+        let bucket_of = |hour: Hour| range.contains(&hour).then(|| bucket_among(edges, hour));
+        planned.snapshot.blocks(planned.org, range.clone(), &mut |day, blocks| {
+            for block in blocks {
+                scan.add(block, day, bucket_of)?;
+                self.bound(scan.len(), scan.len());
+                if scan.facts() > READ_MAX {
+                    self.over = Some(("stored facts", usize::try_from(READ_MAX).unwrap_or(usize::MAX)));
+                }
+            }
+            Ok(if self.over.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        self.check()?;
+        for (bucket, group, tally) in scan.groups() {
+            self.add(bucket, &group, &tally);
+        }
+        self.check()
+    }
+
+    /// The bucket of an hour of the range.
+    fn bucket_of(&self, hour: Hour) -> i32 {
+        bucket_among(self.edges, hour)
+    }
+
     /// The number of a group, a new one for a group not seen before.
-    fn number<'v>(&mut self, group: impl Iterator<Item = Option<&'v str>> + Clone) -> usize {
+    fn number(&mut self, group: &[Option<&str>]) -> usize {
         self.key.clear();
-        for value in group.clone() {
+        for value in group {
             // The length before a value keeps (ab, c) and (a, bc) apart, and absent from all of them.
             self.key.push_str(&value.map_or_else(|| "-".to_owned(), |value| value.len().to_string()));
             self.key.push(':');
@@ -148,23 +150,25 @@ impl<'a> Filling<'a> {
             return *number;
         }
         self.numbers.insert(self.key.clone(), self.groups.len());
-        self.groups.push(group.map(|value| value.map(str::to_owned)).collect());
+        self.groups.push(group.iter().map(|value| value.map(str::to_owned)).collect());
         self.groups.len() - 1
     }
 
-    fn add<'v>(&mut self, hour: Hour, group: impl Iterator<Item = Option<&'v str>> + Clone, tally: &Tally) {
-        let bucket = self.edges.partition_point(|edge| *edge <= hour) - 1;
+    fn add(&mut self, bucket: i32, group: &[Option<&str>], tally: &Tally) {
         let group = self.number(group);
-        let cell = self.cells.entry((bucket, group)).or_default();
+        let cell = self.cells.entry((usize::try_from(bucket).unwrap_or(0), group)).or_default();
         for (field, value) in tally.iter().filter(|(field, _)| self.wanted.holds(*field)) {
             cell.add(field, value);
             self.total.add(field, value);
         }
-        // Law 6: a grid is bounded while it grows, not when it is done.
-        let sums = self.cells.len() * self.wanted.count();
-        if self.groups.len() * (self.edges.len() - 1) > ROWS_MAX {
+        self.bound(self.groups.len() * (self.edges.len() - 1), self.cells.len());
+    }
+
+    /// Law 6: a grid is bounded while it grows, not when it is done.
+    fn bound(&mut self, rows: usize, cells: usize) {
+        if rows > ROWS_MAX {
             self.over = Some(("rows", ROWS_MAX));
-        } else if sums > SUMS_MAX {
+        } else if cells * self.wanted.count() > SUMS_MAX {
             self.over = Some(("sums", SUMS_MAX));
         }
     }

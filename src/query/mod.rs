@@ -1,9 +1,8 @@
 //! Questions over the stores of this instance: what HTTP, and over it the command line, ask. Read only: it never
 //! writes a row, never asks Kafka, and never decides what is published.
 //!
-//! The way of a question: `params` (text -> checked) -> `plan` (which rows) over the `bucket`s of the range ->
-//! `grid` (rows -> sums) -> `usage` (order, `page`) of `measure`s. What terms make of
-//! rows comes from `domain::walk`: `summary`, `periods`, `overage`. The other questions are in this file and need no plan.
+//! The way of a question: `params` (text -> checked) -> the `bucket`s of the range -> `grid` (totals or facts -> sums) -> `usage` (order, `page`) of `measure`s. What terms make of
+//! usage comes from `domain::walk`: `summary`, `periods`, `overage`. The other questions are in this file.
 
 pub mod bucket;
 mod csv;
@@ -16,7 +15,6 @@ mod overage;
 pub mod page;
 pub mod params;
 mod periods;
-pub mod plan;
 mod simulate;
 mod summary;
 mod terms;
@@ -45,10 +43,10 @@ use crate::domain::murmur2::partition_of;
 use crate::domain::period::{Period, period_at};
 use crate::domain::terms::DefaultTerms;
 use crate::domain::terms_book::PolicyHistory;
-use crate::domain::time::{Day, Hour, Timestamp};
+use crate::domain::time::{Hour, Timestamp};
 use crate::store::{Shelf, StoreReader, StoreSnapshot};
 
-use params::UsageParams;
+pub use params::UsageParams;
 use usage::PlannedUsage;
 
 /// How fresh an answer is, and from which records it follows.
@@ -221,7 +219,7 @@ impl Query {
     /// when the asker `holds` what the tag names.
     ///
     /// # Errors
-    /// When the org is not known here, no view answers, the range is empty, the answer is too large, or the token
+    /// When the org is not known here, the range is empty, the answer is too large, or the token
     /// belongs to another question.
     pub fn usage(
         &self,
@@ -253,33 +251,11 @@ impl Query {
                 format!("the range from {} to {} is empty; give an earlier `from`", from.start(), to.start());
             return Err(QueryError::parameter("from", problem));
         }
-        let period_end = |hour: Hour| self.period(history, hour.start()).end;
-        let planned = |to: Hour| {
-            let edges = params.bucket.cut(&params.zone, from, to, &period_end)?;
-            let stretches = plan::plan(snapshot.views(), &params.dimensions(), &edges)?;
-            Ok((edges, stretches))
-        };
-        let (edges, stretches) = match planned(to) {
-            // Nobody asked for that hour: where views hold days alone, the running day's end serves as well.
-            Err(QueryError::NeedsView { .. }) if params.to.is_none() && token.is_none() => {
-                planned(Day(moment.now.hour().day().0 + 1).first_hour())?
-            }
-            planned => planned?,
-        };
+        let edges = params.bucket.cut(&params.zone, from, to, &|hour| self.period(history, hour.start()).end)?;
         let standing = moment.standing(&snapshot)?;
         let (terms, default, now) = (&terms, &*self.default, moment.now);
-        let planned = PlannedUsage {
-            snapshot: &snapshot,
-            org,
-            terms,
-            default,
-            now,
-            params,
-            token,
-            edges,
-            stretches,
-            standing,
-        };
+        let planned =
+            PlannedUsage { snapshot: &snapshot, org, terms, default, now, params, token, edges, standing };
         let tag = planned.tag();
         let answer = if holds(&tag) { None } else { Some(planned.answer()?) };
         Ok((tag, answer))
@@ -323,12 +299,11 @@ impl Moment {
         })
     }
 
-    /// Refuses an org without any row or terms, so that a misspelt name is not taken for one without usage.
+    /// Refuses an org without any fact or terms, so that a misspelt name is not taken for one without usage.
     fn known(&self, snapshot: &StoreSnapshot<'_>, org: &str) -> Result<(), QueryError> {
         let mut known = !snapshot.terms(org)?.is_empty();
-        let org_view = snapshot.views().iter().position(|view| view.dimensions.is_empty());
-        if let (false, Some(view)) = (known, org_view.and_then(|view| u8::try_from(view).ok())) {
-            snapshot.rows(view, org, i32::MIN..i32::MAX, &mut |_, _, _| {
+        if !known {
+            snapshot.totals(org, Hour(i32::MIN)..Hour(i32::MAX), &mut |_, _| {
                 known = true;
                 ControlFlow::Break(())
             })?;

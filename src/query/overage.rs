@@ -1,10 +1,11 @@
 //! Overage and beyond-base as measures: told for the org, or for one dimension, hour by hour, so that every bucket and
 //! grouping of a range has the same sum. What they are: `domain::walk` and `domain::overage`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
 
 use crate::domain::credits::CreditSum;
+use crate::domain::cube::scan::Question;
 use crate::domain::dimension::Dimension;
 use crate::domain::field_set::FieldSet;
 use crate::domain::overage::{beyond_base, share, uncovered};
@@ -15,13 +16,12 @@ use crate::store::StoreSnapshot;
 
 use super::error::QueryError;
 use super::params::{OrderField, UsageParams};
-use super::plan::by_hour;
 use super::usage::PlannedUsage;
 
-/// Takes a row: its hour, the values of its view's dimensions in the view's order, its tally.
-type Each<'e> = &'e mut dyn FnMut(Hour, &[Option<&str>], &Tally);
+/// Takes a part: its hour, the value of the dimension that was asked for, its tally.
+type Each<'e> = &'e mut dyn FnMut(Hour, Option<&str>, &Tally);
 
-/// The most stored rows that are read for them: some seconds.
+/// The most sums of hours that are read for them: some seconds.
 const READ_MAX: usize = 5_000_000;
 
 /// Whether a question asks for one of them.
@@ -56,18 +56,20 @@ pub(super) fn org_hours(
     org: &str,
     from: Hour,
 ) -> Result<Vec<(Hour, CreditSum)>, QueryError> {
-    let view = by_hour(snapshot.views(), &[], ", for a balance is made of hours")?;
     let mut hours = Vec::new();
-    read(snapshot, view, org, from..Hour(i32::MAX), &mut |hour, _, tally| {
+    let mut count = Count::default();
+    snapshot.totals(org, from..Hour(i32::MAX), &mut |hour, tally| {
         hours.push((hour, tally.credits()));
+        count.one()
     })?;
+    count.check()?;
     Ok(hours)
 }
 
 /// The credits of each stored hour and value of a dimension, by hour.
 ///
 /// # Errors
-/// When no view tells the dimension's hours, there are too many or the store cannot be read.
+/// When there are too many or the store cannot be read.
 pub(super) fn value_hours(
     snapshot: &StoreSnapshot<'_>,
     org: &str,
@@ -75,30 +77,17 @@ pub(super) fn value_hours(
     hours: Range<Hour>,
     each: &mut dyn FnMut(Hour, &str, CreditSum),
 ) -> Result<(), QueryError> {
-    let view = by_hour(snapshot.views(), &[dimension], ", for a budget's period is made of hours")?;
-    let of_view = &snapshot.views()[usize::from(view)].dimensions;
-    let column = of_view.iter().position(|of| *of == dimension).expect("the view covers it");
-    // Rows come by hour: of a view that tells more apart, an hour's values are put together first.
-    let (mut hour, mut values) = (hours.start, BTreeMap::new());
-    read(snapshot, view, org, hours, &mut |this, row, tally| {
-        let Some(value) = row[column] else { return };
-        if of_view.len() == 1 {
-            return each(this, value, tally.credits());
+    read_values(snapshot, org, dimension, hours, &mut |hour, value, tally| {
+        if let Some(value) = value {
+            each(hour, value, tally.credits());
         }
-        if this != hour {
-            std::mem::take(&mut values).iter().for_each(|(value, sum): (&String, _)| each(hour, value, *sum));
-            hour = this;
-        }
-        *values.entry(value.to_owned()).or_default() += tally.credits();
-    })?;
-    values.iter().for_each(|(value, sum)| each(hour, value, *sum));
-    Ok(())
+    })
 }
 
 /// Every part of the range: its hour, the value of the one dimension asked for if any, and its credits as a tally.
 ///
 /// # Errors
-/// When no view tells the dimension's hours, too many rows must be read, or the store cannot be read.
+/// When too much must be read, or the store cannot be read.
 pub(super) fn parts(planned: &PlannedUsage<'_>, each: Each<'_>) -> Result<(), QueryError> {
     let by_hour_of_org = of_org(planned)?;
     let dimensions = planned.params.dimensions();
@@ -106,26 +95,19 @@ pub(super) fn parts(planned: &PlannedUsage<'_>, each: Each<'_>) -> Result<(), Qu
     let Some((first, last)) = hours else { return Ok(()) };
     if dimensions.is_empty() {
         for (hour, parts) in &by_hour_of_org {
-            each(*hour, &[], &tally(parts.overage, parts.beyond_base));
+            each(*hour, None, &tally(parts.overage, parts.beyond_base));
         }
         return Ok(());
     }
-    let view =
-        by_hour(planned.snapshot.views(), &dimensions, ", for an hour's overage is shared over its values")?;
-    let column = planned.snapshot.views()[usize::from(view)]
-        .dimensions
-        .iter()
-        .position(|dimension| dimensions.contains(dimension))
-        .expect("the planned view covers it");
-    // Rows come by hour: one hour's values at a time are in memory.
+    // Sums come by hour: one hour's values at a time are in memory.
     let (mut hour, mut values) = (*first, HashMap::new());
     let range = *first..Hour(last.0 + 1);
-    read(planned.snapshot, view, planned.org, range, &mut |this, row, tally| {
+    read_values(planned.snapshot, planned.org, dimensions[0], range, &mut |this, value, tally| {
         if this != hour {
             share_hour(hour, by_hour_of_org.get(&hour), &mut values, each);
             hour = this;
         }
-        *values.entry(row[column].map(str::to_owned)).or_default() += tally.credits();
+        *values.entry(value.map(str::to_owned)).or_default() += tally.credits();
     })?;
     share_hour(hour, by_hour_of_org.get(&hour), &mut values, each);
     Ok(())
@@ -181,32 +163,45 @@ fn share_hour(
         let shares = share(parts.overage, &nets).into_iter().zip(share(parts.beyond_base, &nets));
         for ((value, _), (overage, beyond_base)) in nets.iter().zip(shares) {
             if overage != beyond_base || overage != CreditSum::ZERO {
-                each(hour, &[*value], &tally(overage, beyond_base));
+                each(hour, *value, &tally(overage, beyond_base));
             }
         }
     }
     values.clear();
 }
 
-/// Rows of a view by hour, a bounded number (Law 6).
-fn read(
+/// The credits of each hour and value of a dimension, absent included, by hour; a bounded number (Law 6).
+fn read_values(
     snapshot: &StoreSnapshot<'_>,
-    view: u8,
     org: &str,
+    dimension: Dimension,
     hours: Range<Hour>,
     each: Each<'_>,
 ) -> Result<(), QueryError> {
-    let mut count = 0;
-    snapshot.rows(view, org, hours.start.0..hours.end.0, &mut |bucket, values, tally| {
-        count += 1;
-        if count > READ_MAX {
-            return ControlFlow::Break(());
-        }
-        each(Hour(bucket), values, tally);
-        ControlFlow::Continue(())
+    let question =
+        Question { group: vec![dimension], fields: FieldSet::of(&[Field::CREDITS]), ..Question::default() };
+    let mut count = Count::default();
+    snapshot.sums(org, &question, hours, |hour| hour, &mut |hour, values, tally| {
+        each(hour, values[0], tally);
+        count.one()
     })?;
-    if count > READ_MAX {
-        return Err(QueryError::TooLarge { what: "stored rows", limit: READ_MAX });
+    count.check()
+}
+
+/// How many sums were read.
+#[derive(Default)]
+struct Count(usize);
+
+impl Count {
+    fn one(&mut self) -> ControlFlow<()> {
+        self.0 += 1;
+        if self.0 > READ_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
-    Ok(())
+
+    fn check(&self) -> Result<(), QueryError> {
+        if self.0 > READ_MAX {
+            return Err(QueryError::TooLarge { what: "sums of hours", limit: READ_MAX });
+        }
+        Ok(())
+    }
 }

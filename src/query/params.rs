@@ -6,6 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use crate::domain::cube::scan::GROUP_MAX;
 use crate::domain::dimension::Dimension;
 use crate::domain::id::is_value;
 use crate::domain::period::{first_hour_of, time_zone};
@@ -16,8 +17,6 @@ use super::error::QueryError;
 use super::measure::Measure;
 use super::page::{self, PAGE_SIZE};
 
-/// The most dimensions of one grouping.
-pub const GROUP_BY_MAX: usize = 2;
 /// The most `filter` parameters of one question.
 const FILTERS_MAX: usize = 100;
 /// Years that a range may name: dates beyond have no use, and the calendar ends at 9999.
@@ -64,13 +63,13 @@ pub enum OrderField {
 pub struct UsageParams {
     /// First hour; `None` is the start of the org's running period.
     pub from: Option<Hour>,
-    /// First hour after; `None` is the end of the running hour, or of the running UTC day where only views by day answer.
+    /// First hour after; `None` is the end of the running hour.
     pub to: Option<Hour>,
     /// How much time a row holds.
     pub bucket: Bucket,
     /// Where local days, weeks and months start.
     pub zone: TimeZone,
-    /// At most [`GROUP_BY_MAX`] dimensions.
+    /// At most [`GROUP_MAX`] dimensions.
     pub group_by: Vec<Dimension>,
     /// All of them must hold.
     pub filters: Vec<Filter>,
@@ -102,8 +101,13 @@ impl UsageParams {
         let group_by = list(get("group_by"))
             .map(|name| dimension("group_by", name))
             .collect::<Result<Vec<Dimension>, QueryError>>()?;
-        if group_by.len() > GROUP_BY_MAX || (group_by.len() == 2 && group_by[0] == group_by[1]) {
-            return Err(QueryError::parameter("group_by", "name up to two different dimensions, comma separated"));
+        if group_by.len() > GROUP_MAX
+            || (1..group_by.len()).any(|place| group_by[..place].contains(&group_by[place]))
+        {
+            return Err(QueryError::parameter(
+                "group_by",
+                "name up to three different dimensions, comma separated",
+            ));
         }
         let mut measures = list(get("measures")).map(Measure::from_name).collect::<Result<Vec<_>, _>>()?;
         let mut seen = Vec::new();
@@ -355,7 +359,7 @@ mod tests {
         for (name, value, says) in [
             ("group_by", "users", "did you mean `user`?"),
             ("group_by", "user,user", "different dimensions"),
-            ("group_by", "user,model,product", "up to two"),
+            ("group_by", "user,model,product,tier", "up to three"),
             ("bucket", "fortnight", "hour, day, week, month, period, none"),
             ("time_zone", "Berlin", "IANA"),
             ("time_zone", "Etc/Unknown", "IANA"),

@@ -71,8 +71,6 @@ pub struct SimulatedBudgets {
     pub scopes: Vec<ScopePair>,
     /// How many more there are.
     pub left_out: usize,
-    /// Dimensions whose budgets cannot be told: no view keeps them by hour.
-    pub unseen: Vec<Dimension>,
 }
 
 impl Query {
@@ -132,7 +130,6 @@ fn budgets(
         [0, 1].map(|side| BudgetSimulation::new(terms[side].org, &cycles[side], from, to));
     let first = cycles.iter().map(Cycles::first_hour).min().unwrap_or(from.hour());
     let dimensions: BTreeSet<Option<Dimension>> = simulated.dimensions().chain(actual.dimensions()).collect();
-    let mut unseen = Vec::new();
     for dimension in dimensions {
         let Some(dimension) = dimension else {
             for (hour, credits) in org_hours(snapshot, org, first)? {
@@ -142,21 +139,17 @@ fn budgets(
             }
             continue;
         };
-        let read = value_hours(snapshot, org, dimension, first..to.hour(), &mut |hour, value, credits| {
+        value_hours(snapshot, org, dimension, first..to.hour(), &mut |hour, value, credits| {
             let step = Step::whole_hour(hour, credits);
             simulated.add(Some((dimension, value)), step);
             actual.add(Some((dimension, value)), step);
-        });
-        match read {
-            Err(QueryError::NeedsView { .. }) => unseen.push(dimension),
-            read => read?,
-        }
+        })?;
     }
     if simulated.is_full() || actual.is_full() {
         return Err(QueryError::TooLarge { what: "scopes of budgets", limit: SCOPES_MAX });
     }
     let (scopes, left_out) = side_by_side(simulated.finish(), actual.finish());
-    Ok(SimulatedBudgets { scopes, left_out, unseen })
+    Ok(SimulatedBudgets { scopes, left_out })
 }
 
 /// Refuses a range that is empty or too long.

@@ -1,23 +1,21 @@
 //! An org's summary: its running period's usage from the rows, its terms, and what `domain::summary` makes of both.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::ControlFlow;
-
-use jiff::tz::TimeZone;
+use std::ops::{ControlFlow, Range};
 
 use crate::domain::credits::CreditSum;
+use crate::domain::cube::scan::Question;
 use crate::domain::decide::{InForce, in_force};
 use crate::domain::decision::LimitDecision;
 use crate::domain::dimension::Dimension;
+use crate::domain::field_set::FieldSet;
 use crate::domain::summary::{Summary, Usage, summarise};
-use crate::domain::tally::{Field, Tally};
+use crate::domain::tally::Field;
 use crate::domain::terms::OrgPolicy;
 use crate::domain::time::{Day, Hour};
 use crate::domain::walk::{Terms, Walk};
 use crate::store::StoreSnapshot;
 
-use super::bucket::Bucket;
-use super::plan::plan;
 use super::{Query, QueryError, Standing, overage};
 
 /// An org's summary.
@@ -49,11 +47,11 @@ impl Query {
         let period = self.period(&org_terms.policies, now);
         let terms = in_force(Some(&org_terms.policies), &self.default, now);
 
-        // Cut by UTC days, so that each is told apart and only the period's own hours of the first and last count.
-        let edges = Bucket::Day.cut(&TimeZone::UTC, period.start, period.end, &|_| period.end)?;
+        // Only the period's own hours of the first and last day count.
         let mut days: BTreeMap<Day, CreditSum> = BTreeMap::new();
-        read(&snapshot, org, &[], &edges, &mut |hour, _, tally| {
+        snapshot.totals(org, period.start..period.end, &mut |hour, tally| {
             *days.entry(hour.day()).or_default() += tally.credits();
+            ControlFlow::Continue(())
         })?;
         let days: Vec<_> = days.into_iter().collect();
         let walk = Walk::load(Terms { org: &org_terms, default: &self.default }, now, |from, each| {
@@ -66,7 +64,7 @@ impl Query {
             period,
             balance: walk.balance(),
             days: &days,
-            active_products: active_products(&snapshot, org, &[period.start, period.end])?,
+            active_products: active_products(&snapshot, org, period.start..period.end)?,
             now,
         };
         let policy = match terms {
@@ -79,34 +77,17 @@ impl Query {
     }
 }
 
-/// How many products have events in the range; 0 when no view tells products apart.
-fn active_products(snapshot: &StoreSnapshot<'_>, org: &str, range: &[Hour]) -> Result<u64, QueryError> {
+/// How many products have events in the range.
+fn active_products(snapshot: &StoreSnapshot<'_>, org: &str, range: Range<Hour>) -> Result<u64, QueryError> {
+    let question = Question {
+        group: vec![Dimension::Product],
+        fields: FieldSet::of(&[Field::EVENTS]),
+        ..Question::default()
+    };
     let mut events: HashMap<Option<String>, i128> = HashMap::new();
-    let read = read(snapshot, org, &[Dimension::Product], range, &mut |_, value, tally| {
-        *events.entry(value.map(str::to_owned)).or_default() += tally.sum(Field::EVENTS);
-    });
-    match read {
-        Ok(()) => Ok(events.values().filter(|events| **events > 0).count() as u64),
-        Err(QueryError::NeedsView { .. }) => Ok(0),
-        Err(error) => Err(error),
-    }
-}
-
-/// Each planned row between the edges: its first hour, the value of the one dimension asked for, and its tally.
-pub(super) fn read(
-    snapshot: &StoreSnapshot<'_>,
-    org: &str,
-    dimensions: &[Dimension],
-    edges: &[Hour],
-    each: &mut dyn FnMut(Hour, Option<&str>, &Tally),
-) -> Result<(), QueryError> {
-    for stretch in plan(snapshot.views(), dimensions, edges)? {
-        let view = &snapshot.views()[usize::from(stretch.view)];
-        let column = view.dimensions.iter().position(|dimension| dimensions.contains(dimension));
-        snapshot.rows(stretch.view, org, stretch.rows, &mut |number, values, tally| {
-            each(stretch.size.first_hour(number), column.and_then(|column| values[column]), tally);
-            ControlFlow::Continue(())
-        })?;
-    }
-    Ok(())
+    snapshot.sums(org, &question, range, |hour| hour.day().first_hour(), &mut |_, product, tally| {
+        *events.entry(product[0].map(str::to_owned)).or_default() += tally.sum(Field::EVENTS);
+        ControlFlow::Continue(())
+    })?;
+    Ok(events.values().filter(|events| **events > 0).count() as u64)
 }

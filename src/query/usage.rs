@@ -1,7 +1,7 @@
-//! Usage over a range: a grid of bucket x group, ordered and paged. What rows are read: `plan`; how they are added up:
-//! `grid`.
+//! Usage over a range: a grid of bucket x group, ordered and paged. How facts are added up: `grid`.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use crate::domain::dimension::Dimension;
 use crate::domain::tally::Tally;
@@ -19,7 +19,6 @@ use super::measure::Measure;
 use super::overage;
 use super::page::{self, Token};
 use super::params::{OrderField, UsageParams, hash};
-use super::plan::Stretch;
 
 /// One row of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,15 +65,19 @@ pub(super) struct PlannedUsage<'a> {
     pub(super) params: UsageParams,
     pub(super) token: Option<Token>,
     pub(super) edges: Vec<Hour>,
-    pub(super) stretches: Vec<Stretch>,
     pub(super) standing: Standing,
 }
 
 impl PlannedUsage<'_> {
+    /// The hours that are asked about.
+    pub(super) fn range(&self) -> Range<Hour> {
+        self.edges[0]..self.edges[self.edges.len() - 1]
+    }
+
     /// Names the answer's content without reading a row: two equal ones are of equal answers. It follows from the
-    /// positions, the views, the question, and the buckets, which is where terms and the time come in.
+    /// positions, the question, and the buckets, which is where terms and the time come in.
     pub(super) fn tag(&self) -> String {
-        let mut parts = vec![self.org.to_owned(), self.standing.tag(), format!("{:?}", self.snapshot.views())];
+        let mut parts = vec![self.org.to_owned(), self.standing.tag()];
         parts.push(format!("{} {}", self.params.fingerprint, self.params.page_size));
         parts.push(self.params.page_token.clone().unwrap_or_default());
         parts.push(format!("{:?}", self.edges));

@@ -1,15 +1,18 @@
 //! What one commit writes: encoded as it is put, sorted and handed to RocksDB at once.
 
+use std::collections::BTreeMap;
+
 use rocksdb::WriteBatch;
 
 use super::tables::{Table, Tables};
 use crate::codec::{store_keys, store_terms, store_values};
 use crate::domain::content::Content;
+use crate::domain::cube::bundle;
+use crate::domain::cube::seal::Sealed;
 use crate::domain::decision::LimitDecision;
 use crate::domain::dedupe::{IdBucket, IdKey, Seen};
-use crate::domain::fold::{ContentKey, RowKey};
+use crate::domain::fold::ContentKey;
 use crate::domain::rate::RateRing;
-use crate::domain::tally::Tally;
 use crate::domain::terms::TermsRecord;
 
 /// Entries of one table: keys and values one after the other in one buffer.
@@ -29,14 +32,16 @@ impl Entries {
         self.places.push([start, middle, self.bytes.len()]);
     }
 
-    fn write(mut self, tables: &Tables, table: Table, out: &mut WriteBatch) {
+    /// Hands them over; where values are added, RocksDB merges them with what is stored.
+    fn write(mut self, tables: &Tables, table: Table, is_added: bool, out: &mut WriteBatch) {
         let bytes = &self.bytes;
         // Key order makes each insert start where the last one ended: three times as fast (`benches/store.rs`). Stable:
         // the last put of a key wins.
         self.places.sort_by(|left, right| bytes[left[0]..left[1]].cmp(&bytes[right[0]..right[1]]));
         let family = tables.family(table);
         for [start, middle, end] in self.places {
-            out.put_cf(family, &bytes[start..middle], &bytes[middle..end]);
+            let (key, value) = (&bytes[start..middle], &bytes[middle..end]);
+            if is_added { out.merge_cf(family, key, value) } else { out.put_cf(family, key, value) }
         }
     }
 }
@@ -45,7 +50,9 @@ impl Entries {
 /// last counts.
 #[derive(Default)]
 pub struct StoreBatch {
-    rows: Entries,
+    blocks: Entries,
+    totals: Entries,
+    rates: Entries,
     content: Entries,
     terms: Entries,
     ids: Vec<(IdBucket, IdKey, Seen)>,
@@ -54,9 +61,16 @@ pub struct StoreBatch {
 }
 
 impl StoreBatch {
-    /// Writes a row.
-    pub fn put_row(&mut self, key: &RowKey<'_>, tally: &Tally) {
-        self.rows.put(|out| store_keys::put_row(out, key), |out| store_values::put_tally(out, tally));
+    /// Adds facts of an org and day, and their sums to its totals.
+    pub fn add(&mut self, sealed: &Sealed<'_>) {
+        let key = store_keys::blocks(sealed.org, sealed.day);
+        self.blocks.put(|out| out.extend_from_slice(&key), |out| bundle::push(out, sealed.block));
+        for (hour, total) in sealed.totals {
+            self.totals.put(
+                |out| store_keys::put_total(out, sealed.org, *hour),
+                |out| store_values::put_tally(out, total),
+            );
+        }
     }
 
     /// Writes a content row.
@@ -67,7 +81,7 @@ impl StoreBatch {
     /// Writes an org's recent rate.
     pub fn put_rate(&mut self, org: &str, ring: &RateRing) {
         let key = store_keys::rate(org);
-        self.rows.put(|out| out.extend_from_slice(&key), |out| store_values::put_rate(out, ring));
+        self.rates.put(|out| out.extend_from_slice(&key), |out| store_values::put_rate(out, ring));
     }
 
     /// Writes a seen id.
@@ -101,6 +115,16 @@ impl StoreBatch {
         self.expire_before = self.expire_before.max(Some(bucket));
     }
 
+    /// How many ids were put into each bucket.
+    pub(super) fn count_ids(&self) -> BTreeMap<IdBucket, usize> {
+        let mut counts = BTreeMap::new();
+        let live = |bucket: &IdBucket| self.expire_before.is_none_or(|expired| *bucket >= expired);
+        for (bucket, ..) in self.ids.iter().filter(|(bucket, ..)| live(bucket)) {
+            *counts.entry(*bucket).or_default() += 1;
+        }
+        counts
+    }
+
     /// The ids put, and up to where ids expire; taken before the batch is encoded.
     pub(super) fn take_ids(&mut self) -> (Vec<(IdBucket, IdKey, Seen)>, Option<IdBucket>) {
         let mut ids = std::mem::take(&mut self.ids);
@@ -114,14 +138,16 @@ impl StoreBatch {
     /// Bytes of its entries, to reserve room once.
     pub(super) fn bytes(&self) -> usize {
         let bytes = |entries: &Entries| entries.bytes.len() + 12 * entries.places.len();
-        bytes(&self.rows) + bytes(&self.content) + bytes(&self.terms)
+        bytes(&self.blocks) + bytes(&self.totals) + bytes(&self.rates) + bytes(&self.content) + bytes(&self.terms)
     }
 
     /// Moves all but the ids into RocksDB's own batch.
     pub(super) fn write(self, tables: &Tables, out: &mut WriteBatch) {
-        self.rows.write(tables, Table::Rows, out);
-        self.content.write(tables, Table::Content, out);
-        self.terms.write(tables, Table::Terms, out);
+        self.blocks.write(tables, Table::Blocks, true, out);
+        self.totals.write(tables, Table::Totals, true, out);
+        self.rates.write(tables, Table::Totals, false, out);
+        self.content.write(tables, Table::Content, false, out);
+        self.terms.write(tables, Table::Terms, false, out);
         let family = tables.family(Table::Levels);
         for (key, value) in self.levels {
             match value {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use crate::codec::store_values::FoldSettings;
 use crate::domain::bytes::StoredError;
-use crate::domain::view::View;
 
 /// A store that cannot be used, or not as it is.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +19,15 @@ pub enum StoreError {
         path: PathBuf,
         /// What differs, for people.
         differences: String,
+    },
+    /// It was written before usage was kept as facts.
+    #[error(
+        "the store in {path} was written by an earlier version, in a format that this one does not read. Run \
+         `tallyman rebuild` to fold the log anew"
+    )]
+    OldFormat {
+        /// Its directory.
+        path: PathBuf,
     },
     /// Its files are damaged.
     #[error(
@@ -139,18 +147,6 @@ impl StoreError {
 /// What differs between the settings of a store and those of the config, for people; `None` when nothing does.
 pub(super) fn differences(stored: &FoldSettings, wanted: &FoldSettings) -> Option<String> {
     let mut found = Vec::new();
-    let mut views = |of: &[View], not_in: &[View], what: &str| {
-        for view in of.iter().filter(|view| !not_in.contains(view)) {
-            let dimensions: Vec<_> = view.dimensions.iter().map(|dimension| dimension.name()).collect();
-            let bucket = view.bucket.name();
-            found.push(format!("view `{}` ({}) by {bucket} was {what}", view.name, dimensions.join(", ")));
-        }
-    };
-    views(&stored.views, &wanted.views, "removed");
-    views(&wanted.views, &stored.views, "added");
-    if found.is_empty() && stored.views != wanted.views {
-        found.push("the order of the views changed".to_owned());
-    }
     let mut number = |what: &str, stored: i64, wanted: i64, unit: &str| {
         if stored != wanted {
             found.push(format!("{what} {stored}{unit} -> {wanted}{unit}"));

@@ -6,21 +6,30 @@ use std::sync::Arc;
 use rocksdb::{ReadOptions, Snapshot};
 
 use super::error::StoreError;
+use super::merging::looking;
 use super::tables::{Table, Tables};
 use crate::codec::store_values::{FoldSettings, TaskMeta};
 use crate::codec::{store_keys, store_terms, store_values};
 use crate::domain::bytes::StoredError;
 use crate::domain::content::Content;
+use crate::domain::cube::block::Block;
+use crate::domain::cube::bundle;
+use crate::domain::cube::scan::{Question, Scan};
 use crate::domain::decision::LimitDecision;
-use crate::domain::fold::{ContentKey, RowKey, Rows};
+use crate::domain::fold::ContentKey;
 use crate::domain::tally::Tally;
 use crate::domain::terms::TermsRecord;
 use crate::domain::terms_book::{OrgTerms, PolicyHistory};
-use crate::domain::time::BucketSize;
-use crate::domain::view::View;
+use crate::domain::time::{Day, Hour};
 
-/// Takes a row: its bucket, the values of its view's dimensions in the view's order, its tally.
-pub type EachRow<'e> = &'e mut dyn FnMut(i32, &[Option<&str>], &Tally) -> ControlFlow<()>;
+/// Takes a total: its hour and its tally.
+pub type EachTotal<'e> = &'e mut dyn FnMut(Hour, &Tally) -> ControlFlow<()>;
+
+/// Takes a sum: the first hour of its bucket, the values of the dimensions that were asked for in their order, its tally.
+pub type EachSum<'e> = &'e mut dyn FnMut(Hour, &[Option<&str>], &Tally) -> ControlFlow<()>;
+
+/// Takes the blocks of a day.
+pub type EachDay<'e> = &'e mut dyn FnMut(Day, &[Block<'_>]) -> Result<ControlFlow<()>, StoredError>;
 
 type EachEntry<'e> = &'e mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StoredError>;
 
@@ -37,12 +46,6 @@ impl StoreReader {
     #[must_use]
     pub fn snapshot(&self) -> StoreSnapshot<'_> {
         StoreSnapshot { tables: &self.0, snapshot: self.0.db().snapshot() }
-    }
-
-    /// The declared views; a view's number is its place.
-    #[must_use]
-    pub fn views(&self) -> &[View] {
-        &self.0.settings.views
     }
 
     /// What the fold was told.
@@ -67,44 +70,100 @@ impl StoreSnapshot<'_> {
         self.get(Table::Meta, &store_keys::TASK, store_values::read_task)
     }
 
-    /// The declared views; a view's number is its place.
-    #[must_use]
-    pub fn views(&self) -> &[View] {
-        &self.tables.settings.views
-    }
-
-    /// Every row of an org in one view with its bucket in `buckets`, by bucket: its bucket, the values of the view's
-    /// dimensions in its order, and its tally; until `each` breaks.
+    /// An org's total of each stored hour in `hours`, ascending, until `each` breaks.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn rows(&self, view: u8, org: &str, buckets: Range<i32>, each: EachRow<'_>) -> Result<(), StoreError> {
-        let (mut from, mut to) = (Vec::new(), Vec::new());
-        store_keys::put_rows_from(&mut from, view, org, buckets.start);
-        store_keys::put_rows_from(&mut to, view, org, buckets.end);
-        self.scan(Table::Rows, from, to, &mut |key, value| {
-            let key = store_keys::read_row(key)?;
-            let tally = store_values::read_tally(value)?;
-            Ok(each(key.bucket, &key.values[..usize::from(key.dimensions)], &tally))
+    pub fn totals(&self, org: &str, hours: Range<Hour>, each: EachTotal<'_>) -> Result<(), StoreError> {
+        let (from, to) = totals_between(org, &hours);
+        self.scan(Table::Totals, from, to, &mut |key, value| {
+            Ok(each(store_keys::read_total(key)?.1, &store_values::read_tally(value)?))
         })
     }
 
-    /// Orgs that have rows or terms, in order, after `after`, at most `limit`.
+    /// The days on which an org has facts in `hours`, ascending.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn days(&self, org: &str, hours: Range<Hour>) -> Result<Vec<Day>, StoreError> {
+        let mut days = Vec::new();
+        let (from, to) = totals_between(org, &hours);
+        if from >= to {
+            return Ok(days);
+        }
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(to);
+        let mut totals = self.snapshot.raw_iterator_cf_opt(self.tables.family(Table::Totals), options);
+        totals.seek(from);
+        while let Some(key) = totals.key() {
+            let read =
+                store_keys::read_total(key).map_err(|error| StoreError::stored(&self.tables.path, error))?;
+            let day = read.1.day();
+            days.push(day);
+            let mut next = Vec::new();
+            store_keys::put_total(&mut next, org, Day(day.0 + 1).first_hour());
+            totals.seek(next);
+        }
+        totals.status().map_err(|error| self.tables.error(&error))?;
+        Ok(days)
+    }
+
+    /// Hands the blocks of each day that has facts in `hours` to `each`, day by day, until it breaks.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or holds other bytes than were written.
+    pub fn blocks(&self, org: &str, hours: Range<Hour>, each: EachDay<'_>) -> Result<(), StoreError> {
+        for day in self.days(org, hours)? {
+            let key = store_keys::blocks(org, day);
+            let found = looking(|| self.snapshot.get_pinned_cf(self.tables.family(Table::Blocks), key));
+            let Some(bytes) = found.map_err(|error| self.tables.error(&error))? else { continue };
+            let flow = bundle::blocks(&bytes).and_then(|blocks| each(day, &blocks));
+            if flow.map_err(|error| StoreError::stored(&self.tables.path, error))?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The sums of a question over each bucket of `hours`, by day and bucket; `bucket_of` gives the first hour of an hour's
+    /// bucket, which lies in the same day. One day's sums are in memory at a time.
+    ///
+    /// # Errors
+    /// As `blocks`.
+    pub fn sums(
+        &self,
+        org: &str,
+        question: &Question,
+        hours: Range<Hour>,
+        bucket_of: impl Fn(Hour) -> Hour,
+        each: EachSum<'_>,
+    ) -> Result<(), StoreError> {
+        self.blocks(org, hours.clone(), &mut |day, blocks| {
+            let mut scan = Scan::new(question.clone());
+            for block in blocks {
+                scan.add(block, day, |hour| hours.contains(&hour).then(|| bucket_of(hour).0))?;
+            }
+            let mut groups: Vec<_> = scan.groups().collect();
+            groups.sort_by_key(|(bucket, ..)| *bucket);
+            for (bucket, values, tally) in &groups {
+                if each(Hour(*bucket), values, tally).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// Orgs that have facts or terms, in order, after `after`, at most `limit`.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn orgs(&self, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError> {
-        // Every org with a row has one in each view, so the smallest view names them all.
-        let by = |bucket| {
-            let mut views = (0_u8..).zip(self.views());
-            views.find(|(_, view)| view.dimensions.is_empty() && view.bucket == bucket).map(|(number, _)| number)
-        };
-        let view = by(BucketSize::Day).or_else(|| by(BucketSize::Hour)).unwrap_or(0);
-        let next_row = |after: Option<&str>| {
+        let next_total = |after: Option<&str>| {
             let mut from = Vec::new();
-            store_keys::put_rows_after(&mut from, view, after);
-            let end = vec![from[0], view + 1];
-            self.first(Table::Rows, from, end, |key| Ok(store_keys::read_row(key)?.org.to_owned()))
+            store_keys::put_totals_after(&mut from, after);
+            let end = vec![from[0] + 1];
+            self.first(Table::Totals, from, end, |key| Ok(store_keys::read_total(key)?.0.to_owned()))
         };
         let next_terms = |after: Option<&str>| {
             let mut from = Vec::new();
@@ -112,17 +171,17 @@ impl StoreSnapshot<'_> {
             let end = vec![from[0] + 1];
             self.first(Table::Terms, from, end, |key| Ok(store_keys::read_terms(key)?.0.to_owned()))
         };
-        let (mut row, mut terms) = (next_row(after)?, next_terms(after)?);
+        let (mut total, mut terms) = (next_total(after)?, next_terms(after)?);
         let mut orgs = Vec::new();
         while orgs.len() < limit {
-            let least = match (&row, &terms) {
-                (Some(row), Some(terms)) => row.min(terms),
+            let least = match (&total, &terms) {
+                (Some(total), Some(terms)) => total.min(terms),
                 (Some(org), None) | (None, Some(org)) => org,
                 (None, None) => break,
             };
             let org = least.clone();
-            if row.as_ref() == Some(&org) {
-                row = next_row(Some(&org))?;
+            if total.as_ref() == Some(&org) {
+                total = next_total(Some(&org))?;
             }
             if terms.as_ref() == Some(&org) {
                 terms = next_terms(Some(&org))?;
@@ -290,18 +349,10 @@ fn end_of_prefix(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
-impl Rows for StoreSnapshot<'_> {
-    type Error = StoreError;
-
-    fn row(&self, key: &RowKey<'_>) -> Result<Option<Tally>, StoreError> {
-        let mut bytes = Vec::with_capacity(96);
-        store_keys::put_row(&mut bytes, key);
-        self.get(Table::Rows, &bytes, store_values::read_tally)
-    }
-
-    fn content(&self, key: &ContentKey<'_>) -> Result<Option<Content>, StoreError> {
-        let mut bytes = Vec::with_capacity(96);
-        store_keys::put_content(&mut bytes, key);
-        self.get(Table::Content, &bytes, store_values::read_content)
-    }
+/// The keys of an org's totals in `hours`.
+fn totals_between(org: &str, hours: &Range<Hour>) -> (Vec<u8>, Vec<u8>) {
+    let (mut from, mut to) = (Vec::new(), Vec::new());
+    store_keys::put_total(&mut from, org, hours.start);
+    store_keys::put_total(&mut to, org, hours.end);
+    (from, to)
 }

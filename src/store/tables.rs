@@ -9,38 +9,60 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rocksdb::{
-    BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompactionStyle, DBCompressionType,
+    BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompactionStyle, DBCompressionType, Env,
     FlushOptions, Options, WriteBatch, WriteOptions,
 };
 
 use super::error::StoreError;
 use super::memory::StoreMemory;
+use super::merging;
 use crate::codec::store_values::FoldSettings;
 use crate::codec::{store_keys, store_values};
 use crate::domain::content::Content;
-use crate::domain::fold::{ContentKey, RowKey, Rows};
-use crate::domain::tally::Tally;
+use crate::domain::fold::{ContentKey, Contents};
+
+/// Bytes that flushes and merges of one store write in a second at most; flushes come first.
+const WRITTEN_PER_SECOND: i64 = 64 << 20;
+
+/// A column family of stores that held rows of views.
+const OF_VIEWS: &str = "rows";
 
 /// A column family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Table {
-    Rows,
+    /// The facts: a bundle of blocks for each (org, UTC day).
+    Blocks,
+    /// A tally for each (org, UTC hour), and each org's recent rate.
+    Totals,
     Content,
+    /// Sorted runs of seen ids.
     Ids,
+    /// The filters of segments of ids that are full.
+    Filters,
     Terms,
     Levels,
     Meta,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Rows, Self::Content, Self::Ids, Self::Terms, Self::Levels, Self::Meta];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Blocks,
+        Self::Totals,
+        Self::Content,
+        Self::Ids,
+        Self::Filters,
+        Self::Terms,
+        Self::Levels,
+        Self::Meta,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
-            Self::Rows => "rows",
+            Self::Blocks => "blocks",
+            Self::Totals => "totals",
             Self::Content => "content",
             Self::Ids => "ids",
+            Self::Filters => "filters",
             Self::Terms => "terms",
             Self::Levels => "levels",
             Self::Meta => "meta",
@@ -53,7 +75,7 @@ impl Table {
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
         blocks.set_format_version(5);
-        if matches!(self, Self::Rows | Self::Content | Self::Ids) {
+        if matches!(self, Self::Blocks | Self::Totals | Self::Content | Self::Ids) {
             blocks.set_bloom_filter(10.0, false);
             blocks.set_whole_key_filtering(true);
         }
@@ -66,6 +88,12 @@ impl Table {
         options.set_memtable_whole_key_filtering(true);
         options.set_memtable_prefix_bloom_ratio(0.05);
         options.set_level_compaction_dynamic_level_bytes(true);
+        match self {
+            Self::Blocks => merging::of_blocks(&mut options),
+            Self::Totals => merging::of_totals(&mut options),
+            Self::Ids => merging::of_ids(&mut options),
+            _ => {}
+        }
         if self == Self::Ids {
             // Ids are hashes: they do not compress, they are written once, and they go by the range.
             options.set_compression_type(DBCompressionType::None);
@@ -97,11 +125,19 @@ impl Tables {
         options.set_atomic_flush(true);
         options.set_write_buffer_manager(&memory.write_buffers);
         options.set_max_background_jobs(2);
+        // Merging comes after folding and answering: its threads have the lowest priority, and its writes a bound.
+        let mut env = Env::new().map_err(|error| StoreError::of(path, &error))?;
+        env.lower_thread_pool_cpu_priority();
+        options.set_env(&env);
+        options.set_ratelimiter(WRITTEN_PER_SECOND, 100_000, 10);
         options.set_max_open_files(memory.open_files);
         options.set_bytes_per_sync(1 << 20);
         options.set_keep_log_file_num(2);
         options.set_max_log_file_size(1 << 20);
         options.set_stats_dump_period_sec(0);
+        if DB::list_cf(&options, path).is_ok_and(|families| families.iter().any(|family| family == OF_VIEWS)) {
+            return Err(StoreError::OldFormat { path: path.to_owned() });
+        }
         let families = Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table.options(memory)));
         let db =
             DB::open_cf_descriptors(&options, path, families).map_err(|error| StoreError::of(path, &error))?;
@@ -201,14 +237,8 @@ impl Drop for TellsOnDrop {
     }
 }
 
-impl Rows for Tables {
+impl Contents for Tables {
     type Error = StoreError;
-
-    fn row(&self, key: &RowKey<'_>) -> Result<Option<Tally>, StoreError> {
-        let mut bytes = Vec::with_capacity(96);
-        store_keys::put_row(&mut bytes, key);
-        self.get(Table::Rows, &bytes, store_values::read_tally)
-    }
 
     fn content(&self, key: &ContentKey<'_>) -> Result<Option<Content>, StoreError> {
         let mut bytes = Vec::with_capacity(96);

@@ -17,12 +17,11 @@ use super::reader::StoreReader;
 use super::tables::{Table, Tables};
 use super::writer::{StoreWriter, Written};
 use crate::codec::store_values::{FoldSettings, TaskMeta};
-use crate::codec::{store_keys, store_values};
+use crate::codec::{store_ids, store_keys, store_values};
 use crate::domain::content::Content;
 use crate::domain::dedupe::{IdBucket, IdKey, Seen};
-use crate::domain::fold::{ContentKey, RowKey, Rows};
+use crate::domain::fold::{ContentKey, Contents};
 use crate::domain::rate::RateRing;
-use crate::domain::tally::Tally;
 
 /// After so many records a flush starts by itself, so that a crash costs the replay of at most about twice as many.
 /// A count, not a time: at any rate of records the replay takes the same few seconds, and no clock is read.
@@ -179,35 +178,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn rate(&self, org: &str) -> Result<Option<RateRing>, StoreError> {
-        self.tables.get(Table::Rows, &store_keys::rate(org), store_values::read_rate)
-    }
-
-    /// Looks up many rows and hands each to `each` with its place in `keys`, in an order of the store's choosing;
-    /// faster than one by one.
-    ///
-    /// # Errors
-    /// When the store cannot be read or holds other bytes than were written.
-    pub fn rows_many(
-        &self,
-        keys: &[RowKey<'_>],
-        mut each: impl FnMut(usize, Option<Tally>),
-    ) -> Result<(), StoreError> {
-        let mut bytes = Vec::with_capacity(keys.len() * 64);
-        let mut places = Vec::with_capacity(keys.len());
-        for (index, key) in keys.iter().enumerate() {
-            let start = bytes.len();
-            store_keys::put_row(&mut bytes, key);
-            places.push((start..bytes.len(), index));
-        }
-        places.sort_by(|left, right| bytes[left.0.clone()].cmp(&bytes[right.0.clone()]));
-        let sorted = places.iter().map(|(place, _)| &bytes[place.clone()]);
-        let values = self.tables.db().batched_multi_get_cf(self.tables.family(Table::Rows), sorted, true);
-        for ((_, index), value) in places.iter().zip(values) {
-            let value = value.map_err(|error| self.tables.error(&error))?;
-            let tally = value.map(|value| store_values::read_tally(&value)).transpose();
-            each(*index, tally.map_err(|error| StoreError::stored(&self.tables.path, error))?);
-        }
-        Ok(())
+        self.tables.get(Table::Totals, &store_keys::rate(org), store_values::read_rate)
     }
 
     /// An empty batch.
@@ -216,10 +187,11 @@ impl Store {
         StoreBatch::default()
     }
 
-    /// What writes one batch to this store, in any thread; [`Store::written`] must be told of it before the next.
+    /// What writes this batch to this store, in any thread; [`Store::written`] must be told of it before the next.
     #[must_use]
-    pub fn writer(&self) -> StoreWriter {
-        StoreWriter::new(Arc::clone(&self.tables), self.ids.first())
+    pub fn writer(&mut self, batch: &StoreBatch) -> StoreWriter {
+        let place = self.ids.place(&batch.count_ids());
+        StoreWriter::new(Arc::clone(&self.tables), self.ids.first(), place)
     }
 
     /// Writes a batch and the position that it brings the store to: all of it or nothing (Law 1). The caller has
@@ -228,7 +200,7 @@ impl Store {
     /// # Errors
     /// When RocksDB cannot write.
     pub fn commit(&mut self, batch: StoreBatch, meta: &TaskMeta) -> Result<(), StoreError> {
-        let written = self.writer().write(batch, meta)?;
+        let written = self.writer(&batch).write(batch, meta)?;
         self.written(written)
     }
 
@@ -244,9 +216,7 @@ impl Store {
     /// When the disk refuses.
     pub fn written(&mut self, written: Written) -> Result<(), StoreError> {
         // First what the store holds now, whatever fails below: records that it counted must never be folded again.
-        for (bucket, id, _) in written.ids {
-            self.ids.insert(bucket, id);
-        }
+        self.ids.insert(&written.place, &written.ids);
         if let Some(bucket) = written.expired {
             self.ids.forget_before(bucket);
             self.flushes.expired = Some(bucket);
@@ -254,10 +224,18 @@ impl Store {
         let position = written.meta.position;
         self.meta = Some(written.meta);
         self.ids.take_what_was_read()?;
+        self.store_filters(false)?;
         if self.is_stalled()? {
             self.stall_time += written.took;
         }
         self.flush_when_due(position)
+    }
+
+    /// Stores the filters of segments that are full; with `all`, of every segment. All ids of each are written before.
+    fn store_filters(&mut self, all: bool) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        self.ids.put_filters(&self.tables, all, &mut batch);
+        if batch.is_empty() { Ok(()) } else { self.tables.write(batch) }
     }
 
     fn flush_when_due(&mut self, position: i64) -> Result<(), StoreError> {
@@ -268,6 +246,13 @@ impl Store {
             return Ok(());
         }
         self.flush_in_background()
+    }
+
+    /// Merges all that is stored at once, which RocksDB else does bit by bit; to tell what it takes then.
+    pub fn compact(&self) {
+        for table in Table::ALL {
+            self.tables.db().compact_range_cf(self.tables.family(table), None::<&[u8]>, None::<&[u8]>);
+        }
     }
 
     /// Begins to bring what was committed to the disk, if that was not asked for already.
@@ -289,7 +274,7 @@ impl Store {
     /// position at which they still count (DESIGN.md: ids expire only behind the flushed position).
     fn delete_expired_files(&mut self) -> Result<(), StoreError> {
         let Some(bucket) = self.flushes.expiring.take() else { return Ok(()) };
-        let (from, to) = (store_keys::ids_from(IdBucket(0)), store_keys::ids_from(bucket));
+        let (from, to) = (store_ids::runs_from(IdBucket(0)), store_ids::runs_from(bucket));
         let deleted = self.tables.db().delete_file_in_range_cf(self.tables.family(Table::Ids), from, to);
         deleted.map_err(|error| self.tables.error(&error))
     }
@@ -310,7 +295,7 @@ impl Store {
     /// # Errors
     /// When the disk refuses, or a reader is still there after 10 s.
     pub fn close(mut self) -> Result<(), StoreError> {
-        let flushed = self.flush();
+        let flushed = self.store_filters(true).and_then(|()| self.flush());
         let Self { tables, ids, .. } = self;
         drop(ids);
         let closed = tables.close(CLOSE_PATIENCE);
@@ -350,7 +335,7 @@ impl Store {
         })
     }
 
-    /// Writes every row, recent rate and content row in key order, one `hex key, tab, hex value` a line: two stores that folded
+    /// Writes every fact, total, recent rate and content row, merged, in key order, one `hex key, tab, hex value` a line: two stores that folded
     /// the same log give the same text.
     ///
     /// # Errors
@@ -360,7 +345,7 @@ impl Store {
             bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))?;
             write!(out, "{end}")
         };
-        for table in [Table::Rows, Table::Content] {
+        for table in [Table::Blocks, Table::Totals, Table::Content] {
             let mut rows = self.tables.db().raw_iterator_cf(self.tables.family(table));
             rows.seek_to_first();
             while let Some((key, value)) = rows.item() {
@@ -374,12 +359,8 @@ impl Store {
     }
 }
 
-impl Rows for Store {
+impl Contents for Store {
     type Error = StoreError;
-
-    fn row(&self, key: &RowKey<'_>) -> Result<Option<Tally>, StoreError> {
-        self.tables.row(key)
-    }
 
     fn content(&self, key: &ContentKey<'_>) -> Result<Option<Content>, StoreError> {
         self.tables.content(key)

@@ -141,10 +141,6 @@ families! {
         "tallyman_pending_purchases",
         "Orgs whose last purchase request of the period waits for its answer.",
     );
-    budgets_without_view: IntGauge = IntGauge::new(
-        "tallyman_budgets_without_view",
-        "Budgets in force that limit nothing: their dimension is not among store.builtin_views.",
-    );
     transactions: IntCounterVec =
         counters("tallyman_transactions_total", "Kafka transactions by how they ended.", &["outcome"]);
     transaction: Histogram =

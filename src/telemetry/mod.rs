@@ -230,6 +230,15 @@ impl Telemetry {
         self.metrics().records.with_label_values(&[outcome.label()]).inc_by(count);
     }
 
+    /// How many usage records met any outcome so far.
+    #[must_use]
+    pub fn records_so_far(&self) -> u64 {
+        RecordOutcome::ALL
+            .iter()
+            .map(|outcome| self.metrics().records.with_label_values(&[outcome.label()]).get())
+            .sum()
+    }
+
     /// `count` JSON fields of no known name were ignored.
     pub fn unknown_fields(&self, count: u64) {
         self.metrics().unknown_fields.inc_by(count);
@@ -393,21 +402,6 @@ impl Telemetry {
     /// How many orgs of a partition wait for the answer to a purchase request.
     pub fn pending_purchases(&self, partition: i32, count: u64) {
         self.state().partitions.of(partition).pending_purchases = count;
-    }
-
-    /// How many budgets of a partition limit nothing, because the store does not have their dimension by hour, and each
-    /// that was not told of before.
-    pub fn budgets_without_view(&self, partition: i32, count: u64, news: &[String]) {
-        self.state().partitions.of(partition).budgets_without_view = count;
-        if let Some(first) = news.first() {
-            let more = news.len() - 1;
-            tracing::error!(
-                partition,
-                more,
-                "{first}, which the store does not have by hour: it limits nothing. Add the dimension to \
-                 store.builtin_views and run `tallyman rebuild`"
-            );
-        }
     }
 
     /// The largest orgs of a partition; those of all partitions are merged into `tallyman_org_*`.

@@ -10,7 +10,6 @@ use super::{OrgUse, metrics::Metrics};
 pub(super) struct Partition {
     pub(super) without_policy: u64,
     pub(super) blocked: u64,
-    pub(super) budgets_without_view: u64,
     pub(super) pending_purchases: u64,
     pub(super) store_bytes: u64,
     /// RocksDB's running total when it was last read: the counter takes differences.
@@ -69,7 +68,6 @@ impl Partitions {
         metrics.blocked_scopes.set(sum(|figures| figures.blocked));
         metrics.orgs_without_policy.set(sum(|figures| figures.without_policy));
         metrics.pending_purchases.set(sum(|figures| figures.pending_purchases));
-        metrics.budgets_without_view.set(sum(|figures| figures.budgets_without_view));
         metrics.store_bytes.set(sum(|figures| figures.store_bytes));
         metrics.assigned.set(i64::try_from(self.assigned.len()).unwrap_or(i64::MAX));
 

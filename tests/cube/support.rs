@@ -3,25 +3,17 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tallyman::domain::cube::block::Block;
-use tallyman::domain::cube::scan::{Question, Scan};
 use tallyman::domain::cube::seal::Sealer;
 use tallyman::domain::cube::segment::{Frozen, Segment};
 use tallyman::domain::dimension::Dimension;
-use tallyman::domain::field_set::FieldSet;
 use tallyman::domain::histogram;
 use tallyman::domain::tally::{Field, Tally};
 use tallyman::domain::time::{Day, Hour};
 
+use crate::facts::Fact;
+
 /// The first hour of any addition.
 pub const FIRST: i32 = 480_000;
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fact {
-    pub org: String,
-    pub hour: Hour,
-    pub values: [Option<String>; Dimension::COUNT],
-}
 
 #[derive(Clone, Debug)]
 pub struct Added {
@@ -78,12 +70,6 @@ pub fn added(most: usize) -> impl Strategy<Value = Vec<Added>> {
     proptest::collection::vec(one, 1..most)
 }
 
-/// The fields of a tally that two tallies are compared by: those that are not zero, and the least and greatest values.
-pub fn told(tally: &Tally) -> Vec<(Field, i128)> {
-    let is_extreme = |field| [Field::MULTIPLIER_MIN, Field::MULTIPLIER_MAX].contains(&field);
-    tally.iter().filter(|(field, value)| *value != 0 || is_extreme(*field)).collect()
-}
-
 pub struct Stored {
     pub blocks: Vec<(String, Day, Vec<u8>)>,
     pub totals: BTreeMap<(String, Hour), Tally>,
@@ -129,29 +115,4 @@ pub fn seal(parts: &[Vec<Added>]) -> Stored {
         spare = frozen;
     }
     stored
-}
-
-/// The facts of a block, one by one: a scan that groups by three dimensions at a time would not tell all twelve, so that each
-/// is read by its own code.
-pub fn facts_of(org: &str, day: Day, bytes: &[u8]) -> Vec<(Fact, Tally)> {
-    let block = Block::read(bytes).unwrap();
-    let values: Vec<_> = Dimension::ALL.iter().map(|dimension| block.values(*dimension).unwrap()).collect();
-    let hours = block.hours().unwrap();
-    let fields = Field::NAMED.iter().fold(FieldSet::default(), |set, (field, _)| set.with(*field));
-    let fields = fields.with(Field::latency_bucket(0));
-    let fact = |row: usize| Fact {
-        org: org.to_owned(),
-        hour: Hour(day.first_hour().0 + i32::try_from(hours.get(row)).unwrap()),
-        values: std::array::from_fn(|place| values[place].text(values[place].code(row)).map(str::to_owned)),
-    };
-    let one = |row: usize| {
-        let fact = fact(row);
-        let filter =
-            Dimension::ALL.iter().map(|dimension| (*dimension, vec![fact.values[dimension.index()].clone()]));
-        let mut scan = Scan::new(Question { filter: filter.collect(), group: Vec::new(), fields });
-        scan.add(&block, day, |hour| (hour == fact.hour).then_some(0)).unwrap();
-        let (_, _, tally) = scan.groups().next().unwrap();
-        (fact, tally)
-    };
-    (0..block.rows()).map(one).collect()
 }

@@ -11,9 +11,8 @@ use tallyman::domain::credits::{CreditSum, Credits, parse_decimal};
 use tallyman::domain::decision::{Action, Cause, LimitDecision};
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::event::{Dims, Event, UsageAdjusted};
-use tallyman::domain::fold::{ContentKey, Fold, RowKey, Rows};
+use tallyman::domain::fold::{ContentKey, Contents, Fold};
 use tallyman::domain::rate::RateRing;
-use tallyman::domain::tally::Tally;
 use tallyman::domain::terms::{Budget, BudgetAction, BudgetPeriod, DefaultTerms, TermsRecord};
 use tallyman::domain::terms_book::TermsBook;
 use tallyman::domain::time::{Hour, Timestamp};
@@ -68,15 +67,10 @@ pub fn budget(id: &str, value: Option<&str>, limit: &str) -> Budget {
 #[derive(Default)]
 struct Hours {
     spent: Vec<Spent>,
-    dimensions: Option<u16>,
 }
 
 impl OrgHours for Hours {
     type Error = Infallible;
-
-    fn dimensions(&self) -> u16 {
-        self.dimensions.unwrap_or(u16::MAX)
-    }
 
     fn rate(&self, _: &str) -> Result<RateRing, Infallible> {
         Ok(RateRing::default())
@@ -109,12 +103,8 @@ impl OrgHours for Hours {
 
 struct Empty;
 
-impl Rows for Empty {
+impl Contents for Empty {
     type Error = Infallible;
-
-    fn row(&self, _: &RowKey<'_>) -> Result<Option<Tally>, Infallible> {
-        Ok(None)
-    }
 
     fn content(&self, _: &ContentKey<'_>) -> Result<Option<Content>, Infallible> {
         Ok(None)
@@ -142,11 +132,11 @@ pub struct World {
 }
 
 impl World {
-    /// An org without anything, at `now`; the store has the dimensions of `dimensions` by hour.
-    pub fn of_views(now: &str, dimensions: Option<u16>) -> Self {
+    /// An org without anything, at `now`.
+    pub fn new(now: &str) -> Self {
         let mut world = Self {
             fold: Fold::default(),
-            hours: Hours { spent: Vec::new(), dimensions },
+            hours: Hours::default(),
             terms: TermsBook::default(),
             offset: 0,
             orgs: Orgs::default(),
@@ -159,11 +149,6 @@ impl World {
         };
         world.restart();
         world
-    }
-
-    /// Likewise, with all dimensions.
-    pub fn new(now: &str) -> Self {
-        Self::of_views(now, None)
     }
 
     /// All that was spent so far.
@@ -310,10 +295,5 @@ impl World {
     /// What was said since the last time.
     pub fn news(&mut self) -> Vec<Option<Alert>> {
         std::mem::take(&mut self.said)
-    }
-
-    /// How many budgets cannot be evaluated.
-    pub fn blind(&mut self) -> (usize, Vec<String>) {
-        self.orgs.take_blind()
     }
 }

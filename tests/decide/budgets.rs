@@ -4,7 +4,6 @@
 use tallyman::domain::alert::AlertKind;
 use tallyman::domain::credits::CreditSum;
 use tallyman::domain::decision::{Action, DecisionReason, LimitDecision};
-use tallyman::domain::dimension::Dimension;
 use tallyman::domain::period::cycle_at;
 use tallyman::domain::terms::{Budget, BudgetAction, BudgetPeriod, DefaultTerms, OrgPolicy, TermsRecord};
 use tallyman::domain::time::Timestamp;
@@ -374,17 +373,6 @@ fn many_scopes_that_turn_at_one_instant_are_decided_in_slices() {
     world.wait(at("2026-11-21T00:00:00Z"));
     assert_eq!(world.news().len(), USERS);
     assert!(world.largest_turn <= 6, "{} in one turn", world.largest_turn);
-}
-
-#[test]
-fn a_budget_on_a_dimension_that_the_store_does_not_have_by_hour_is_told_and_decides_nothing() {
-    let mut world = World::of_views(NOW, Some(1 << Dimension::Model.index()));
-    world.put(TermsRecord::Budget(budget("each", Some("*"), "0")));
-    world.put(TermsRecord::Budget(budget("all", None, "10")));
-    assert_eq!(world.control.keys().collect::<Vec<_>>(), ["acme", "acme|||all"]);
-    let (count, news) = world.blind();
-    assert_eq!((count, news.as_slice()), (1, &["budget each of org acme binds user".to_owned()][..]));
-    assert_eq!(world.blind(), (1, Vec::new()), "each is told once");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The auditor: reads the topics from their start and adds up in the plainest way there is. It knows nothing of views, working sets
+//! The auditor: reads the topics from their start and adds up in the plainest way there is. It knows nothing of cubes
 //! or stores; what it finds is what the rest must say.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -7,10 +7,13 @@ use std::ops::ControlFlow;
 use serde_json::Value;
 use tallyman::app::fold_settings;
 use tallyman::codec::Decoder;
+use tallyman::domain::cube::scan::Question;
 use tallyman::domain::decision::{Action, LimitDecision};
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::event::Event;
+use tallyman::domain::field_set::FieldSet;
 use tallyman::domain::tally::Field;
+use tallyman::domain::time::Hour;
 use tallyman::kafka::{KafkaSettings, read_topic};
 use tallyman::store::{self, Store, StoreMemory};
 
@@ -86,28 +89,33 @@ fn stores(site: &Site) -> impl Iterator<Item = Store> {
     partitions.into_iter().map(move |partition| Store::create_or_open(&dir, partition, &fold, &memory).unwrap())
 }
 
-/// Every row of a stopped instance's view `cell`.
+/// The sum of every cell that a stopped instance holds.
 pub fn stored_cells(sites: &[&Site]) -> BTreeMap<Cell, Sum> {
     let mut cells = BTreeMap::new();
     for store in sites.iter().flat_map(|site| stores(site)) {
         let reader = store.reader();
-        let place = reader.views().iter().position(|view| view.name == "cell").unwrap();
         let snapshot = reader.snapshot();
+        let question = Question {
+            group: vec![Dimension::Product, Dimension::Model, Dimension::User],
+            fields: FieldSet::of(&[Field::CREDITS, Field::EVENTS]),
+            ..Question::default()
+        };
         for org in snapshot.orgs(None, usize::MAX).unwrap() {
-            let mut each = |day: i32, values: &[Option<&str>], tally: &tallyman::domain::tally::Tally| {
+            let mut each = |hour: Hour, values: &[Option<&str>], tally: &tallyman::domain::tally::Tally| {
                 let value = |place: usize| values[place].map(str::to_owned);
                 let sum = (tally.credits().micros(), tally.sum(Field::EVENTS));
-                let cell = (org.clone(), i64::from(day), value(0), value(1), value(2));
-                assert!(cells.insert(cell, sum).is_none(), "a row is there twice");
+                let cell = (org.clone(), i64::from(hour.day().0), value(0), value(1), value(2));
+                assert!(cells.insert(cell, sum).is_none(), "a sum is there twice");
                 ControlFlow::Continue(())
             };
-            snapshot.rows(u8::try_from(place).unwrap(), &org, 0..i32::MAX, &mut each).unwrap();
+            let day = |hour: Hour| hour.day().first_hour();
+            snapshot.sums(&org, &question, Hour(0)..Hour(i32::MAX), day, &mut each).unwrap();
         }
     }
     cells
 }
 
-/// Every row of a stopped instance, byte by byte, as text.
+/// Every fact of a stopped instance, merged, byte by byte, as text.
 pub fn dump(site: &Site) -> Vec<String> {
     let text = |store: Store| {
         let mut text = format!("partition {}\n", store.partition()).into_bytes();

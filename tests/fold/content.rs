@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use tallyman::domain::credits::Credits;
+use tallyman::domain::cube::seal::Sealer;
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::event::{Dims, Event, Multiplier, Outcome, OutcomeRecorded, Status, Subject, UsageEvent};
-use tallyman::domain::fold::{Fold, RowSets};
+use tallyman::domain::fold::Fold;
 use tallyman::domain::tally::Field;
-use tallyman::domain::time::{BucketSize, Timestamp};
-use tallyman::domain::view::View;
+use tallyman::domain::time::Timestamp;
 
-use crate::model::{Fields, Flushed};
+use crate::model::Flushed;
+
+/// Fields by number.
+type Fields = BTreeMap<u8, i128>;
 
 /// The first hour of 1970 and the one after it.
 const HOURS: [Timestamp; 2] = [Timestamp::from_micros(0), Timestamp::from_micros(3_600_000_000)];
@@ -59,18 +62,20 @@ fn outcome(hour: usize, outcome: Option<Outcome>, rating: Option<u8>) -> Event<'
     })
 }
 
-/// Fields of each (hour, value) in the view of `dimension`, each event folded and flushed by itself.
+/// Fields of each (hour, value) of `dimension`, each event folded and flushed by itself.
 fn rows_by(dimension: Dimension, events: &[Event<'_>]) -> BTreeMap<(i32, Option<String>), Fields> {
-    let views = vec![View::new("org", &[], BucketSize::Hour), View::new("v", &[dimension], BucketSize::Hour)];
-    let (mut fold, mut sets, mut flushed) = (Fold::default(), RowSets::new(views), Flushed::default());
+    let (mut fold, mut sealer, mut flushed) = (Fold::default(), Sealer::default(), Flushed::default());
     for event in events {
         fold.add(event, &flushed).unwrap();
-        sets.settle(&mut fold.freeze(), &flushed).unwrap();
         fold.end_batch();
-        flushed.flush(&mut fold, &mut sets, 0);
+        flushed.flush(&mut fold, &mut sealer, true);
     }
-    let rows = flushed.fields().into_iter().filter(|((view, ..), _)| *view == 1);
-    rows.map(|((_, _, hour, values), fields)| ((hour, values[0].clone()), fields)).collect()
+    let mut rows = BTreeMap::<_, Fields>::new();
+    for (fact, fields) in flushed.facts().0 {
+        let row = rows.entry((fact.hour.0, fact.values[dimension.index()].clone())).or_default();
+        fields.iter().for_each(|(field, value)| *row.entry(field.number()).or_default() += value);
+    }
+    rows
 }
 
 fn field(rows: &BTreeMap<(i32, Option<String>), Fields>, hour: i32, value: &str, field: Field) -> i128 {

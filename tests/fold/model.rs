@@ -1,20 +1,19 @@
-//! The naive fold, and the real one with rows in a map.
+//! The naive fold, and the real one with blocks in a map.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use tallyman::domain::content::Content;
+use tallyman::domain::cube::bundle;
+use tallyman::domain::cube::seal::Sealer;
 use tallyman::domain::dimension::Dimension;
 use tallyman::domain::event::{Dims, Event, Outcome, OutcomeRecorded, Status, Subject, UsageAdjusted, UsageEvent};
-use tallyman::domain::fold::{ContentKey, Fold, RowKey, RowSets, Rows};
+use tallyman::domain::fold::{ContentKey, Contents, Fold};
 use tallyman::domain::tally::{Field, Tally};
-use tallyman::domain::time::{BucketSize, Hour};
-use tallyman::domain::view::View;
+use tallyman::domain::time::{Day, Hour};
 
-/// View, org, bucket, values.
-pub type Place = (u8, String, i32, Vec<Option<String>>);
-/// Fields by number.
-pub type Fields = BTreeMap<u8, i128>;
+use crate::facts::{Fact, facts_of, told};
+
 type Values = [Option<String>; Dimension::COUNT];
 
 /// What became of a piece of content in the model.
@@ -38,42 +37,29 @@ struct Piece {
 }
 
 /// The naive fold.
+#[derive(Default)]
 pub struct Model {
-    views: Vec<View>,
-    /// Its rows.
-    pub rows: BTreeMap<Place, Fields>,
+    facts: BTreeMap<Fact, Tally>,
     pieces: BTreeMap<(String, bool, String), Piece>,
 }
+
+/// Facts with the fields of each that are not zero, and its least and greatest values.
+pub type Facts = BTreeMap<Fact, Vec<(Field, i128)>>;
 
 fn values_of(dims: &Dims<'_>) -> Values {
     std::array::from_fn(|place| dims.0[place].as_deref().map(str::to_owned))
 }
 
 impl Model {
-    /// Of nothing yet.
-    pub fn new(views: Vec<View>) -> Self {
-        Self { views, rows: BTreeMap::new(), pieces: BTreeMap::new() }
+    /// Its facts.
+    pub fn facts(&self) -> Facts {
+        self.facts.iter().map(|(fact, tally)| (fact.clone(), told(tally))).collect()
     }
 
     fn count(&mut self, org: &str, hour: Hour, values: &Values, fields: &[(Field, i128)]) {
-        for (number, view) in (0..).zip(&self.views) {
-            let bucket = match view.bucket {
-                BucketSize::Hour => hour.0,
-                BucketSize::Day => hour.0.div_euclid(24),
-            };
-            let values = view.dimensions.iter().map(|dimension| values[dimension.index()].clone()).collect();
-            let row = self.rows.entry((number, org.to_owned(), bucket, values)).or_default();
-            for &(field, value) in fields {
-                let old = row.get(&field.number()).copied();
-                let new = match (field, old) {
-                    (_, None) => value,
-                    (Field::MULTIPLIER_MIN, Some(old)) => old.min(value),
-                    (Field::MULTIPLIER_MAX, Some(old)) => old.max(value),
-                    (_, Some(old)) => old + value,
-                };
-                row.insert(field.number(), new);
-            }
-        }
+        let fact = Fact { org: org.to_owned(), hour, values: values.clone() };
+        let tally = self.facts.entry(fact).or_default();
+        fields.iter().for_each(|&(field, value)| tally.add(field, value));
     }
 
     /// Folds one event.
@@ -213,28 +199,20 @@ fn plain_fields(event: &UsageEvent<'_>) -> Vec<(Field, i128)> {
     fields
 }
 
-/// Rows that were flushed, in place of a store.
+/// What was flushed, in place of a store.
 #[derive(Default)]
 pub struct Flushed {
-    rows: BTreeMap<Place, Tally>,
+    bundles: BTreeMap<(String, Day), Vec<u8>>,
+    totals: BTreeMap<(String, Hour), Tally>,
     contents: BTreeMap<(String, bool, String), Content>,
-}
-
-fn place_of(key: &RowKey<'_>) -> Place {
-    let values = key.values[..usize::from(key.dimensions)].iter();
-    (key.view, key.org.to_owned(), key.bucket, values.map(|value| value.map(str::to_owned)).collect())
 }
 
 fn content_of(key: &ContentKey<'_>) -> (String, bool, String) {
     (key.org.to_owned(), key.is_content, key.id.to_owned())
 }
 
-impl Rows for Flushed {
+impl Contents for Flushed {
     type Error = Infallible;
-
-    fn row(&self, key: &RowKey<'_>) -> Result<Option<Tally>, Infallible> {
-        Ok(self.rows.get(&place_of(key)).cloned())
-    }
 
     fn content(&self, key: &ContentKey<'_>) -> Result<Option<Content>, Infallible> {
         Ok(self.contents.get(&content_of(key)).cloned())
@@ -242,26 +220,42 @@ impl Rows for Flushed {
 }
 
 impl Flushed {
-    /// Takes what changed; beyond `working_set` bytes the fold forgets its rows.
-    pub fn flush(&mut self, fold: &mut Fold, sets: &mut RowSets, working_set: usize) {
-        let (rows, contents) = (&mut self.rows, &mut self.contents);
-        let Ok(_) = sets.flush(|key, tally| {
-            rows.insert(place_of(key), tally.clone());
+    /// Takes what was added; when told to, the fold and its sealer forget what they know.
+    pub fn flush(&mut self, fold: &mut Fold, sealer: &mut Sealer, forget: bool) {
+        let frozen = fold.freeze();
+        let Ok(()) = sealer.seal(&frozen, |sealed| {
+            let bundle = self.bundles.entry((sealed.org.to_owned(), sealed.day)).or_default();
+            bundle::push(bundle, sealed.block);
+            for (hour, total) in sealed.totals {
+                self.totals.entry((sealed.org.to_owned(), *hour)).or_default().merge(total);
+            }
             Ok::<(), Infallible>(())
         });
+        fold.thaw(frozen);
         let Ok(()) = fold.contents(|key, content| {
-            contents.insert(content_of(key), content.clone());
+            self.contents.insert(content_of(key), content.clone());
             Ok::<(), Infallible>(())
         });
-        if fold.heap_bytes() + sets.heap_bytes() > working_set {
+        if forget {
             fold.forget();
-            sets.forget();
+            sealer.forget();
         }
     }
 
-    /// All rows, field by field.
-    pub fn fields(&self) -> BTreeMap<Place, Fields> {
-        let fields = |tally: &Tally| tally.iter().map(|(field, value)| (field.number(), value)).collect();
-        self.rows.iter().map(|(place, tally)| (place.clone(), fields(tally))).collect()
+    /// All facts, and whether the totals are their sums by org and hour.
+    pub fn facts(&self) -> (Facts, bool) {
+        let (mut facts, mut totals) = (Facts::new(), BTreeMap::<_, Tally>::new());
+        for ((org, day), bytes) in &self.bundles {
+            let merged = bundle::merged(std::iter::once(bytes.as_slice())).unwrap();
+            for (fact, tally) in
+                bundle::blocks(&merged).unwrap().iter().flat_map(|block| facts_of(org, *day, block))
+            {
+                totals.entry((fact.org.clone(), fact.hour)).or_default().merge(&tally);
+                assert!(facts.insert(fact, told(&tally)).is_none(), "a fact is there twice");
+            }
+        }
+        let same = |(one, other): ((_, &Tally), (_, &Tally))| one.0 == other.0 && told(one.1) == told(other.1);
+        let are_sums = totals.len() == self.totals.len() && totals.iter().zip(&self.totals).all(same);
+        (facts, are_sums)
     }
 }

@@ -1,9 +1,9 @@
-//! Whatever the events, the batches and the flushes: the rows are those of the naive fold.
+//! Whatever the events, the batches and the flushes: the facts are those of the naive fold.
 
 use proptest::prelude::*;
+use tallyman::domain::cube::seal::Sealer;
 use tallyman::domain::event::Event;
-use tallyman::domain::fold::{Fold, RowSets};
-use tallyman::domain::view::{View, built_in};
+use tallyman::domain::fold::Fold;
 
 use crate::model::{Flushed, Model};
 use crate::random::event;
@@ -26,22 +26,14 @@ fn after() -> impl Strategy<Value = After> {
     ]
 }
 
-/// Views of several widths and sizes in an order that no plan would choose.
-fn views() -> impl Strategy<Value = Vec<View>> {
-    prop_oneof![Just(built_in()), Just(built_in().into_iter().rev().collect())]
-}
-
-fn folded(views: &[View], events: &[(Event<'_>, After)]) -> Flushed {
-    let (mut fold, mut sets, mut flushed) = (Fold::default(), RowSets::new(views.to_vec()), Flushed::default());
+fn folded(events: &[(Event<'_>, After)]) -> Flushed {
+    let (mut fold, mut sealer, mut flushed) = (Fold::default(), Sealer::default(), Flushed::default());
     let mut settle = |fold: &mut Fold, flushed: &mut Flushed, after: After| {
         if after >= After::EndOfBatch {
-            let mut frozen = fold.freeze();
-            sets.settle(&mut frozen, flushed).unwrap();
-            fold.thaw(frozen);
             fold.end_batch();
         }
         if after >= After::Flush {
-            flushed.flush(fold, &mut sets, if after == After::Forget { 0 } else { usize::MAX });
+            flushed.flush(fold, &mut sealer, after == After::Forget);
         }
     };
     for (event, after) in events {
@@ -56,17 +48,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn any_batches_and_flushes_give_the_rows_of_the_naive_fold(
-        views in views(),
+    fn any_batches_and_flushes_give_the_facts_of_the_naive_fold(
         events in proptest::collection::vec((event(), after()), 1..60),
     ) {
-        let mut model = Model::new(views.clone());
+        let mut model = Model::default();
         events.iter().for_each(|(event, _)| model.add(event));
-        prop_assert_eq!(folded(&views, &events).fields(), model.rows);
+        let (facts, totals_are_their_sums) = folded(&events).facts();
+        prop_assert_eq!(facts, model.facts());
+        prop_assert!(totals_are_their_sums);
     }
 
     #[test]
-    fn what_a_batch_says_of_an_org_is_what_its_rows_gained(
+    fn what_a_batch_says_of_an_org_is_what_its_facts_gained(
         events in proptest::collection::vec(event(), 1..40),
     ) {
         let (mut fold, flushed) = (Fold::default(), Flushed::default());

@@ -57,11 +57,7 @@ fn what_is_wrong_is_a_problem_that_says_what_and_what_next() {
     for (path, status, says) in [
         ("/v1/orgs/acme/usage?groupby=user", 400, "did you mean `group_by`?"),
         ("/v1/orgs/acme/usage?compare=previous", 400, "later version"),
-        (
-            "/v1/orgs/acme/usage?from=2026-11-20T01:00:00Z&group_by=product,user",
-            400,
-            "dimensions = [\"product\", \"user\"]",
-        ),
+        ("/v1/orgs/acme/usage?group_by=product,user,model,operation", 400, "up to three different dimensions"),
         ("/v1/orgs/acme/usage?from=2020-01-01&bucket=hour", 400, "more than 10000 buckets"),
         ("/v1/orgs/acme/usage?page_token=zz", 400, "not one that an answer gave"),
         ("/v1/orgs/acme/usage?from=%FF", 400, ""),

@@ -6,6 +6,8 @@ mod api;
 mod cli;
 mod doors;
 mod explain;
+#[path = "../support/facts.rs"]
+mod facts;
 mod overage;
 mod server;
 mod simulate;

@@ -1,8 +1,8 @@
 //! A store filled with known events, and questions to it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::facts::seal;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tallyman::clock::ManualClock;
@@ -10,13 +10,11 @@ use tallyman::codec::terms_document::{DocumentDefaults, parse};
 use tallyman::domain::credits::Credits;
 use tallyman::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
 use tallyman::domain::dimension::Dimension;
-use tallyman::domain::fold::RowKey;
 use tallyman::domain::histogram;
 use tallyman::domain::scope::Scope;
 use tallyman::domain::tally::{Field, Tally};
 use tallyman::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus, TermsRecord};
-use tallyman::domain::time::{BucketSize, Hour, Timestamp};
-use tallyman::domain::view::{DIMENSIONS_MAX, View, built_in};
+use tallyman::domain::time::{Hour, Timestamp};
 use tallyman::query::params::UsageParams;
 use tallyman::query::{Query, QueryError, UsageAnswer};
 use tallyman::store::{FoldSettings, PoliciesRead, Shelf, Store, StoreMemory, TaskMeta, UsageCounts};
@@ -165,13 +163,6 @@ pub fn decision() -> LimitDecision {
     }
 }
 
-/// The built-in views, and one of two dimensions by hour as `[[views]]` declares it.
-pub fn views() -> Vec<View> {
-    let mut views = built_in();
-    views.push(View::new("user_model", &[Dimension::User, Dimension::Model], BucketSize::Hour));
-    views
-}
-
 /// An open store with its shelf. `partitions` is 1, so that every org stands in partition 0.
 pub struct Fixture {
     pub shelf: Shelf,
@@ -184,21 +175,14 @@ pub struct Fixture {
 impl Fixture {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let fold = FoldSettings {
-            views: views(),
-            dedupe_window: 0,
-            max_future: 0,
-            max_age: 0,
-            codec_version: 1,
-            rates: false,
-        };
+        let fold = FoldSettings { dedupe_window: 0, max_future: 0, max_age: 0, codec_version: 1, rates: false };
         let store = Store::create_or_open(dir.path(), 0, &fold, &StoreMemory::new(64 << 20)).unwrap();
         let shelf = Shelf::default();
         shelf.put(&store);
         Self { shelf, clock: ManualClock::new(at("2026-11-20T12:30:00Z")), store, position: 0, _dir: dir }
     }
 
-    /// Folds the events naively into rows of every view and commits them, for acme with its terms and a decision.
+    /// Seals the events' facts and commits them, for acme with its terms and a decision.
     pub fn commit(&mut self, org: &str, events: &[Event]) {
         let policies = [policy(3, "pro", "2026-01-01T00:00:00Z"), policy(5, "max", "2027-01-01T00:00:00Z")];
         let policies = policies.map(|(offset, policy)| (offset, TermsRecord::OrgPolicy(policy)));
@@ -215,22 +199,13 @@ impl Fixture {
         terms: &[(i64, TermsRecord)],
         decision: Option<&LimitDecision>,
     ) {
-        let views = views();
-        let mut rows: HashMap<(u8, i32, Vec<Option<&str>>), Tally> = HashMap::new();
-        for event in events {
-            for (number, view) in (0..).zip(&views) {
-                let values = view.dimensions.iter().map(|dimension| event.value(*dimension)).collect();
-                let key = (number, view.bucket.bucket_of(event.hour), values);
-                rows.entry(key).or_default().merge(&event.tally());
-            }
-        }
+        let additions: Vec<_> =
+            events.iter().map(|event| (org, event.hour, event.values, event.tally())).collect();
         let mut batch = self.store.batch();
-        for ((view, bucket, row), tally) in &rows {
-            let mut values = [None; DIMENSIONS_MAX];
-            values[..row.len()].copy_from_slice(row);
-            let dimensions = u8::try_from(row.len()).unwrap();
-            batch.put_row(&RowKey { view: *view, org, bucket: *bucket, values, dimensions }, tally);
-        }
+        // Several flushes' worth, so that a question meets more than one block of a day.
+        additions
+            .chunks(additions.len().div_ceil(3).max(1))
+            .for_each(|part| seal(part, |sealed| batch.add(sealed)));
         for (offset, record) in terms {
             batch.put_terms(*offset, record);
         }

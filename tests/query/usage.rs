@@ -1,6 +1,5 @@
 //! Usage answers against naive sums over the events.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use jiff::civil::Date;
@@ -42,7 +41,7 @@ fn questions() -> impl Strategy<Value = Question> {
         (0..61 * 24_i32, 1..20 * 24_i32, aligned),
         0..BUCKETS.len(),
         0..ZONES.len(),
-        proptest::sample::subsequence(&DIMENSIONS[..], 0..=2),
+        proptest::sample::subsequence(&DIMENSIONS[..], 0..=3),
         proptest::collection::vec(filter, 0..3),
         prop_oneof![Just(7_usize), Just(10_000)],
     )
@@ -122,8 +121,7 @@ fn every_answer_is_the_naive_sum_of_its_events_over_every_bucket_grouping_filter
     for (offset, policy) in [policy(3, "pro", "2026-01-01T00:00:00Z"), policy(5, "max", "2027-01-01T00:00:00Z")] {
         policies.insert(offset, policy);
     }
-    let (answered, refused) = (Cell::new(0), Cell::new(0));
-    let mut runner = TestRunner::new(Config { cases: 400, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 1_000, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&questions(), |question| {
         let mut expected = Sums::new();
         let mut total = (0, 0);
@@ -139,13 +137,7 @@ fn every_answer_is_the_naive_sum_of_its_events_over_every_bucket_grouping_filter
         let mut found = Sums::new();
         let (mut rows, mut last) = (0, None);
         loop {
-            let answer = match ask(&query, &raw) {
-                Err(QueryError::NeedsView { .. }) => {
-                    refused.set(refused.get() + 1);
-                    return Ok(());
-                }
-                answer => answer.unwrap(),
-            };
+            let answer = ask(&query, &raw).unwrap();
             prop_assert_eq!((answer.total.sum(Field::CREDITS), answer.total.sum(Field::EVENTS)), total);
             for row in &answer.rows {
                 let place = (row.start, row.group.clone());
@@ -172,11 +164,9 @@ fn every_answer_is_the_naive_sum_of_its_events_over_every_bucket_grouping_filter
         let lines = if question.group_by.is_empty() { 1 } else { groups.len() };
         prop_assert_eq!(rows, buckets.len() * lines, "empty buckets are present");
         prop_assert_eq!(found, expected);
-        answered.set(answered.get() + 1);
         Ok(())
     });
     outcome.unwrap();
-    assert!(answered.get() > 150, "{answered:?} answered, {refused:?} refused");
 }
 
 #[test]
@@ -248,11 +238,10 @@ fn an_answer_of_too_many_rows_is_refused_while_it_grows() {
 }
 
 #[test]
-fn a_range_without_an_end_ends_with_the_running_hour_and_where_only_days_are_kept_with_the_day() {
+fn a_range_without_an_end_ends_with_the_running_hour() {
     let mut fixture = Fixture::new();
     fixture.commit(ORG, &events(200, 1));
     let query = fixture.query(1);
-    // Only views by day tell user and product apart together.
     let by_two = [("from", "2026-11-01"), ("group_by", "user,product"), ("bucket", "none")];
     let whole = [&by_two[..], &[("to", "2026-11-21")]].concat();
     let credits = |raw: &[(&str, &str)]| ask(&query, raw).unwrap().total.credits();

@@ -14,7 +14,7 @@ use crate::scenario::{hard, soft, usage, with};
 use crate::support::{Member, Options, World, scratch};
 
 /// So many events fill the write buffers of a store several times, in the least memory that stores take.
-const ENOUGH: usize = 8_000;
+const ENOUGH: usize = 100_000;
 
 /// Turns until every partition has caught up.
 fn goes_on(world: &World, member: &mut Member) {

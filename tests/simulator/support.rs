@@ -11,7 +11,6 @@ use tallyman::clock::{Clock as _, ManualClock};
 use tallyman::codec::{Decoder, Encoder, OutputEncoding, SchemaRegistry};
 use tallyman::domain::terms::DefaultTerms;
 use tallyman::domain::time::Timestamp;
-use tallyman::domain::view::built_in;
 use tallyman::processor::ports::{Rebalance, Sink, Source};
 use tallyman::processor::settings::{AdoptFrom, TaskSettings, WorkerSettings};
 use tallyman::processor::trusted_clock::TrustedClock;
@@ -92,7 +91,6 @@ pub struct World {
 /// The fold's settings.
 pub fn fold_settings(guard: Option<Duration>) -> FoldSettings {
     FoldSettings {
-        views: built_in(),
         dedupe_window: DAY,
         max_future: 300_000_000,
         max_age: 90 * DAY,

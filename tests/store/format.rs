@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
+use tallyman::codec::store_ids::{self, IdSegment};
 use tallyman::codec::{store_keys, store_terms, store_values};
 use tallyman::domain::content::{Content, Settled, Values};
 use tallyman::domain::credits::{CreditSum, Credits};
@@ -18,10 +19,10 @@ use tallyman::domain::terms::{
     AutoPurchase, Budget, BudgetAction, BudgetPeriod, CreditGrant, Label, LimitMode, OrgPolicy, OrgStatus,
     PurchaseDeclined, TermsRecord,
 };
-use tallyman::domain::time::{Hour, Timestamp};
+use tallyman::domain::time::{Day, Hour, Timestamp};
 use tallyman::store::{FoldSettings, PoliciesRead, TaskMeta, UsageCounts};
 
-use super::{decision, meta, row, settings};
+use super::{decision, meta, settings};
 
 fn content() -> Content {
     let mut values = Box::<Values>::default();
@@ -147,14 +148,7 @@ fn golden(name: &str, encoded: &[u8]) -> Vec<u8> {
     };
     let text = text.trim();
     assert_eq!(hex(encoded), text, "the encoding of {name} changed: give it another version and read both");
-    kept_of(name)
-}
-
-/// The kept bytes of a version that is only read.
-fn kept_of(name: &str) -> Vec<u8> {
-    let text = std::fs::read_to_string(format!("tests/fixtures/store/{name}.hex")).unwrap();
-    let text = text.trim();
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    kept_bytes(name)
 }
 
 /// Bytes that an older version wrote.
@@ -166,17 +160,20 @@ fn kept_bytes(name: &str) -> Vec<u8> {
 
 #[test]
 fn kept_bytes_of_keys_mean_what_they_meant() {
-    let key = row(7, "acme", -2, &[Some("chat"), None, Some("\u{fc}ser")]);
-    let kept = golden("row-key-1", &bytes(|out| store_keys::put_row(out, &key)));
-    assert_eq!(store_keys::read_row(&kept).unwrap(), key);
+    let kept = golden("total-key-9", &bytes(|out| store_keys::put_total(out, "acme", Hour(-2))));
+    assert_eq!(store_keys::read_total(&kept).unwrap(), ("acme", Hour(-2)));
+    golden("blocks-key-8", &store_keys::blocks("acme", Day(-2)));
 
     let key = ContentKey { org: "acme", is_content: true, id: "doc 1" };
     let kept = golden("content-key-2", &bytes(|out| store_keys::put_content(out, &key)));
     assert_eq!(store_keys::read_content(&kept).unwrap(), key);
 
-    let id = (IdBucket(82_000), IdKey(0x0123_4567_89ab_cdef_0011_2233_4455_6677));
-    let kept = golden("id-key-3", &store_keys::id(id.0, id.1));
-    assert_eq!(store_keys::read_id(&kept).unwrap(), id);
+    let (bucket, id) = (IdBucket(82_000), IdKey(0x0123_4567_89ab_cdef_0011_2233_4455_6677));
+    let segment = IdSegment { bucket, number: 2 };
+    let kept = golden("ids-key-10", &store_ids::run(segment, 12, id));
+    assert_eq!(store_ids::read_run(&kept).unwrap(), (segment, 12, 1));
+    let kept = golden("id-filter-key-11", &store_ids::filter(segment, 3));
+    assert_eq!(store_ids::read_filter(&kept).unwrap(), (segment, 3));
 
     let kept = golden("terms-key-4", &bytes(|out| store_keys::put_terms(out, "acme", 2, 300)));
     assert_eq!(store_keys::read_terms(&kept).unwrap(), ("acme", 2, 300));
@@ -189,9 +186,8 @@ fn kept_bytes_of_keys_mean_what_they_meant() {
 
 #[test]
 fn kept_bytes_of_values_mean_what_they_meant() {
-    let kept = golden("row-v2", &bytes(|out| store_values::put_tally(out, &wide_tally())));
+    let kept = golden("total-v2", &bytes(|out| store_values::put_tally(out, &wide_tally())));
     assert_eq!(store_values::read_tally(&kept).unwrap(), wide_tally());
-    assert_eq!(store_values::read_tally(&kept_of("row-v1")).unwrap(), wide_tally(), "buckets as a mask");
 
     let kept = golden("zones-v1", &store_values::zones("2026f"));
     assert_eq!(store_values::read_zones(&kept).unwrap(), "2026f");
@@ -200,14 +196,13 @@ fn kept_bytes_of_values_mean_what_they_meant() {
     assert_eq!(store_values::read_content(&kept).unwrap(), content());
 
     let seen = Seen { at: Timestamp::from_millis(1_795_000_000_000), fingerprint: 0xfeed };
-    let kept = golden("seen-v1", &store_values::seen(seen));
-    assert_eq!(store_values::read_seen(&kept).unwrap(), seen);
-
-    let kept = golden("settings-v1", &store_values::settings(&settings()));
-    assert_eq!(store_values::read_settings(&kept).unwrap(), settings());
+    let id = IdKey(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+    let kept = golden("ids-10", &bytes(|out| store_ids::put_entry(out, id, seen)));
+    assert_eq!(store_ids::find_entry(&kept, id), Some(seen));
+    assert_eq!(store_ids::ids(&kept, 1).collect::<Vec<_>>(), [id]);
 
     let with_rates = FoldSettings { rates: true, ..settings() };
-    let kept = golden("settings-v2", &store_values::settings(&with_rates));
+    let kept = golden("settings-v3", &store_values::settings(&with_rates));
     assert_eq!(store_values::read_settings(&kept).unwrap(), with_rates);
 
     let ring = RateRing { minute: 29_919_480, micros: [1, 0, 2_500_000, i128::from(i64::MAX) * 9, 0, 7] };

@@ -4,21 +4,23 @@
 #![allow(clippy::must_use_candidate, clippy::missing_errors_doc, reason = "helpers of these tests alone")]
 
 mod commits;
+#[path = "../support/facts.rs"]
+mod facts;
 mod format;
 mod ids;
 mod reads;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use tallyman::domain::credits::CreditSum;
 use tallyman::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
-use tallyman::domain::fold::RowKey;
+use tallyman::domain::dimension::Dimension;
 use tallyman::domain::scope::Scope;
 use tallyman::domain::tally::{Field, Tally};
-use tallyman::domain::time::Timestamp;
-use tallyman::domain::view::{DIMENSIONS_MAX, built_in};
+use tallyman::domain::time::{Hour, Timestamp};
 use tallyman::store::{
-    FoldSettings, LastRecord, PoliciesRead, Store, StoreError, StoreMemory, TaskMeta, UsageCounts,
+    FoldSettings, LastRecord, PoliciesRead, Store, StoreBatch, StoreError, StoreMemory, TaskMeta, UsageCounts,
 };
 
 /// A day, in the unit of the fold's settings.
@@ -27,7 +29,6 @@ const DAY_US: i64 = 86_400_000_000;
 /// The fold's settings of most tests.
 fn settings() -> FoldSettings {
     FoldSettings {
-        views: built_in(),
         dedupe_window: DAY_US,
         max_future: 300_000_000,
         max_age: 90 * DAY_US,
@@ -58,11 +59,24 @@ fn meta(position: i64) -> TaskMeta {
     }
 }
 
-/// A row's key.
-fn row<'a>(view: u8, org: &'a str, bucket: i32, dimensions: &[Option<&'a str>]) -> RowKey<'a> {
-    let mut values = [None; DIMENSIONS_MAX];
-    values[..dimensions.len()].copy_from_slice(dimensions);
-    RowKey { view, org, bucket, values, dimensions: u8::try_from(dimensions.len()).unwrap() }
+/// Adds one event of so many micro-credits to a batch.
+fn add(batch: &mut StoreBatch, org: &str, hour: i32, user: Option<&str>, credits: i64) {
+    let mut values = [None; Dimension::COUNT];
+    values[Dimension::User.index()] = user;
+    facts::seal(&[(org, Hour(hour), values, tally(credits.into()))], |sealed| batch.add(sealed));
+}
+
+/// An org's stored hours with their credits and events.
+fn totals(store: &Store, org: &str) -> Vec<(i32, i128, i128)> {
+    let mut found = Vec::new();
+    let reader = store.reader();
+    let every = Hour(i32::MIN)..Hour(i32::MAX);
+    let mut each = |hour: Hour, tally: &Tally| {
+        found.push((hour.0, tally.sum(Field::CREDITS), tally.sum(Field::EVENTS)));
+        ControlFlow::Continue(())
+    };
+    reader.snapshot().totals(org, every, &mut each).unwrap();
+    found
 }
 
 /// A tally of one event of so many micro-credits.
@@ -119,7 +133,7 @@ fn crash_image(dir: &Path) -> tempfile::TempDir {
     image
 }
 
-/// The store's rows and content rows as text.
+/// The store's facts, totals and content rows as text.
 fn dump(store: &Store) -> String {
     let mut text = Vec::new();
     store.dump(&mut text).unwrap();

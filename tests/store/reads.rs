@@ -4,15 +4,17 @@ use std::ops::ControlFlow;
 
 use tallyman::domain::content::Content;
 use tallyman::domain::credits::{CreditSum, Credits};
+use tallyman::domain::cube::scan::Question;
 use tallyman::domain::dimension::Dimension;
-use tallyman::domain::fold::{ContentKey, Rows};
+use tallyman::domain::field_set::FieldSet;
+use tallyman::domain::fold::ContentKey;
 use tallyman::domain::scope::{BudgetScope, Scope};
 use tallyman::domain::tally::Field;
 use tallyman::domain::terms::{Label, LimitMode, OrgPolicy, OrgStatus, TermsRecord};
-use tallyman::domain::time::Timestamp;
+use tallyman::domain::time::{Hour, Timestamp};
 use tallyman::store::Store;
 
-use super::{decision, meta, open, row, tally};
+use super::{add, decision, meta, open, totals};
 
 fn policy(org: &str, effective_at: i64) -> TermsRecord {
     TermsRecord::OrgPolicy(OrgPolicy {
@@ -40,11 +42,9 @@ fn policy(org: &str, effective_at: i64) -> TermsRecord {
 fn fill(store: &mut Store) {
     let mut batch = store.batch();
     for org in ["acme", "acme-1", "acm", "zeta"] {
-        for bucket in [-1, 0, 1, 2] {
-            batch.put_row(&row(0, org, bucket, &[]), &tally(bucket.into()));
-            batch.put_row(&row(1, org, bucket, &[]), &tally(bucket.into()));
-            batch.put_row(&row(2, org, bucket, &[None]), &tally(10));
-            batch.put_row(&row(2, org, bucket, &[Some("ann")]), &tally(20));
+        for hour in [-1, 0, 1, 50] {
+            add(&mut batch, org, hour, None, 10);
+            add(&mut batch, org, hour, Some("ann"), 20);
         }
     }
     for (offset, org, at) in [(0, "acme", 50), (1, "acme", 40), (2, "beta", 1)] {
@@ -77,56 +77,40 @@ fn filled() -> (tempfile::TempDir, Store) {
 }
 
 #[test]
-fn rows_are_those_of_the_view_org_and_buckets_in_order() {
+fn totals_and_sums_are_those_of_the_org_and_hours_in_order() {
     let (_dir, store) = filled();
+    assert_eq!(totals(&store, "acme"), [(-1, 30, 2), (0, 30, 2), (1, 30, 2), (50, 30, 2)]);
+    assert_eq!(totals(&store, "nobody"), []);
     let reader = store.reader();
     let snapshot = reader.snapshot();
-    let rows = |view, org, buckets| {
-        let mut rows = Vec::new();
-        let mut each = |bucket, values: &[Option<&str>], tally: &_| {
-            let values: Vec<_> = values.iter().map(|value| value.map(str::to_owned)).collect();
-            rows.push((bucket, values, tallyman::domain::tally::Tally::sum(tally, Field::CREDITS)));
-            ControlFlow::Continue(())
+    let question =
+        Question { group: vec![Dimension::User], fields: FieldSet::of(&[Field::CREDITS]), ..Question::default() };
+    let sums = |org, hours: std::ops::Range<i32>, first_only: bool| {
+        let mut sums = Vec::new();
+        let hours = Hour(hours.start)..Hour(hours.end);
+        let each = &mut |hour: Hour, values: &[Option<&str>], tally: &tallyman::domain::tally::Tally| {
+            sums.push((hour.0, values[0].map(str::to_owned), tally.sum(Field::CREDITS)));
+            if first_only { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        snapshot.rows(view, org, buckets, &mut each).unwrap();
-        rows
+        snapshot.sums(org, &question, hours, |hour| hour, each).unwrap();
+        sums.sort();
+        sums
     };
-    assert_eq!(rows(0, "acme", -1..2), [(-1, vec![], -1), (0, vec![], 0), (1, vec![], 1)]);
-    let by_user = [(0, vec![None], 10), (0, vec![Some("ann".into())], 20)];
-    assert_eq!(rows(2, "acme", 0..1), by_user);
-    assert_eq!(rows(0, "nobody", i32::MIN..i32::MAX), []);
-    assert_eq!(rows(0, "acme", 1..1), []);
+    let ann = || Some("ann".to_owned());
+    assert_eq!(sums("acme", 0..1, false), [(0, None, 10), (0, ann(), 20)]);
+    assert_eq!(sums("acme", 1..51, false), [(1, None, 10), (1, ann(), 20), (50, None, 10), (50, ann(), 20)]);
+    assert_eq!(sums("acme", 2..50, false), []);
+    assert_eq!(sums("acme", 1..1, false), []);
     let (from, to) = (2, -1);
-    assert_eq!(rows(0, "acme", from..to), []);
-
-    let mut count = 0;
-    let mut first_only = |_, _: &[Option<&str>], _: &_| {
-        count += 1;
-        ControlFlow::Break(())
-    };
-    snapshot.rows(0, "acme", i32::MIN..i32::MAX, &mut first_only).unwrap();
-    assert_eq!(count, 1);
+    assert_eq!(sums("acme", from..to, false), []);
+    assert_eq!(sums("nobody", i32::MIN..i32::MAX, false), []);
+    assert_eq!(sums("acme", -1..51, true).len(), 1);
+    let days = snapshot.days("acme", Hour(-1)..Hour(51)).unwrap();
+    assert_eq!(days.iter().map(|day| day.0).collect::<Vec<_>>(), [-1, 0, 2]);
 }
 
 #[test]
-fn many_rows_at_once_are_the_same_as_one_by_one() {
-    let (_dir, store) = filled();
-    let keys = [
-        row(2, "zeta", 1, &[Some("ann")]),
-        row(0, "acme", 1, &[]),
-        row(0, "acme", 77, &[]),
-        row(2, "acme", 0, &[None]),
-        row(0, "acme", 1, &[]),
-    ];
-    let mut found = vec![None; keys.len()];
-    store.rows_many(&keys, |place, tally| found[place] = Some(tally)).unwrap();
-    for (key, found) in keys.iter().zip(found) {
-        assert_eq!(found.unwrap(), store.row(key).unwrap(), "{key:?}");
-    }
-}
-
-#[test]
-fn orgs_are_those_with_rows_or_terms_once_each_and_paged() {
+fn orgs_are_those_with_facts_or_terms_once_each_and_paged() {
     let (_dir, store) = filled();
     let reader = store.reader();
     let snapshot = reader.snapshot();
@@ -192,8 +176,8 @@ fn a_snapshot_shows_one_position_whatever_is_committed_meanwhile() {
     let writer = std::thread::spawn(move || {
         for position in 1..=300_i64 {
             let mut batch = store.batch();
-            for bucket in 0..20 {
-                batch.put_row(&row(0, "acme", bucket, &[]), &tally(position.into()));
+            for hour in 0..20 {
+                add(&mut batch, "acme", hour, None, position);
             }
             store.commit(batch, &meta(position)).unwrap();
             if position % 100 == 0 {
@@ -206,16 +190,23 @@ fn a_snapshot_shows_one_position_whatever_is_committed_meanwhile() {
     while last < 300 {
         let snapshot = reader.snapshot();
         let position = snapshot.meta().unwrap().map_or(0, |meta| meta.position);
-        let mut rows = 0;
-        let mut each = |_, _: &[Option<&str>], tally: &tallyman::domain::tally::Tally| {
-            assert_eq!(tally.sum(Field::CREDITS), i128::from(position));
-            rows += 1;
+        let sum = i128::from(position) * i128::from(position + 1) / 2;
+        let mut hours = 0;
+        let mut each = |_, tally: &tallyman::domain::tally::Tally| {
+            assert_eq!(tally.sum(Field::CREDITS), sum);
+            hours += 1;
             ControlFlow::Continue(())
         };
-        snapshot.rows(0, "acme", 0..20, &mut each).unwrap();
-        assert_eq!(rows, if position == 0 { 0 } else { 20 });
-        let row = snapshot.row(&row(0, "acme", 7, &[])).unwrap();
-        assert_eq!(row, (position > 0).then(|| tally(position.into())));
+        snapshot.totals("acme", Hour(0)..Hour(20), &mut each).unwrap();
+        assert_eq!(hours, if position == 0 { 0 } else { 20 });
+        let question = Question { fields: FieldSet::of(&[Field::CREDITS]), ..Question::default() };
+        let mut of_facts = 0;
+        let mut each = |_, _: &[Option<&str>], tally: &tallyman::domain::tally::Tally| {
+            of_facts += tally.sum(Field::CREDITS);
+            ControlFlow::Continue(())
+        };
+        snapshot.sums("acme", &question, Hour(7)..Hour(8), |hour| hour, &mut each).unwrap();
+        assert_eq!(of_facts, sum);
         assert!(position >= last);
         last = position;
     }

@@ -212,6 +212,18 @@ impl Scan {
         Ok(())
     }
 
+    /// How many groups and buckets were found.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether no fact passed so far.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// How many facts were looked at.
     #[must_use]
     pub const fn facts(&self) -> u64 {

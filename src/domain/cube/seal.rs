@@ -1,11 +1,15 @@
 //! Sealing: the additions of a segment become one block for each (org, UTC day), and the sums of each (org, hour). It may run
 //! in another thread than the fold. Next to read: `builder`.
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
 use super::FACTS_MAX;
 use super::builder::Builder;
 use super::segment::{Frozen, Row};
+use crate::domain::credits::CreditSum;
+use crate::domain::cube::combos::Combo;
 use crate::domain::dimension::Dimension;
-use crate::domain::fold::combos::Combo;
 use crate::domain::interner::{Symbol, Texts};
 use crate::domain::tally::{Field, Tally};
 use crate::domain::time::{Day, Hour};
@@ -19,6 +23,8 @@ pub struct Sealed<'a> {
     pub day: Day,
     /// Its facts.
     pub block: &'a [u8],
+    /// How many.
+    pub facts: usize,
     /// What was added to each hour.
     pub totals: &'a [(Hour, Tally)],
 }
@@ -69,17 +75,17 @@ impl Sealer {
             let (org, day) = (Symbol(self.sorted[run[0].0 as usize - 1].0), run[0].1);
             for (key, place) in &facts {
                 if self.builder.len() == FACTS_MAX && self.builder.last() != Some(key) {
-                    self.finish();
+                    let facts = self.finish();
                     let org = self.texts.text(org).unwrap_or_default();
-                    each(&Sealed { org, day, block: &self.block, totals: &[] })?;
+                    each(&Sealed { org, day, block: &self.block, facts, totals: &[] })?;
                 }
                 self.builder.fact(key);
                 self.take(&frozen.rows[*place as usize], &frozen.values);
             }
             self.totals.sort_unstable_by_key(|(hour, _)| *hour);
-            self.finish();
+            let facts = self.finish();
             let org = self.texts.text(org).unwrap_or_default();
-            each(&Sealed { org, day, block: &self.block, totals: &self.totals })?;
+            each(&Sealed { org, day, block: &self.block, facts, totals: &self.totals })?;
         }
         Ok(())
     }
@@ -105,11 +111,27 @@ impl Sealer {
         }
     }
 
-    /// Writes the facts so far as a block.
-    fn finish(&mut self) {
+    /// Credits that a segment, sealed before, added to each product and model.
+    #[must_use]
+    pub fn credits(&self, frozen: &Frozen) -> Vec<(Option<&str>, Option<&str>, CreditSum)> {
+        let mut sums: HashMap<[Symbol; 2], CreditSum, FixedState> = HashMap::default();
+        for row in frozen.rows.iter().filter(|row| row.mask & 1 == 1) {
+            let symbols = &self.combos[row.combo.0 as usize].values;
+            let of = [Dimension::Product, Dimension::Model].map(|dimension| symbols[dimension.index()]);
+            *sums.entry(of).or_default() += CreditSum(frozen.values[row.first as usize].into());
+        }
+        sums.into_iter()
+            .map(|([product, model], sum)| (self.texts.text(product), self.texts.text(model), sum))
+            .collect()
+    }
+
+    /// Writes the facts so far as a block, and tells how many they are.
+    fn finish(&mut self) -> usize {
+        let facts = self.builder.len();
         let Self { texts, sorted, builder, block, .. } = self;
         block.clear();
         builder.finish(|_: Dimension, code| texts.text(sorted[code as usize - 1]).unwrap_or_default(), block);
+        facts
     }
 
     /// Takes the new texts and combinations.

@@ -1,8 +1,8 @@
 //! The open segment: what was folded since the last flush, one row for each addition, in memory. An event costs one look-up
 //! of its dimension values and one append. Next to read: `seal`.
 
+use crate::domain::cube::combos::{Combo, ComboId, Combos};
 use crate::domain::dimension::Dimension;
-use crate::domain::fold::combos::{Combo, ComboId, Combos};
 use crate::domain::interner::{Interner, Symbol, Texts};
 use crate::domain::tally::{Field, Tally};
 use crate::domain::time::Hour;
@@ -77,6 +77,11 @@ impl Segment {
         self.combos.find(org, values, &mut self.interner)
     }
 
+    /// The number of an org.
+    pub fn intern(&mut self, org: &str) -> Symbol {
+        self.interner.intern(Some(org))
+    }
+
     /// Begins an addition to the fact of a combination and hour.
     ///
     /// # Panics
@@ -87,10 +92,10 @@ impl Segment {
         Addition { row: self.rows.last_mut().expect("a row was pushed"), values: &mut self.values }
     }
 
-    /// Adds all of a tally without latencies: sums that no single event reaches are added in parts.
+    /// Adds all of a tally without latencies, also of an empty one: sums that no single event reaches are added in parts.
     pub fn append_all(&mut self, combo: ComboId, hour: Hour, tally: &Tally) {
         let mut rest: Vec<(Field, i128)> = tally.iter().collect();
-        while !rest.is_empty() {
+        loop {
             let mut addition = self.append(combo, hour);
             rest.retain_mut(|(field, value)| {
                 let part = (*value).clamp(i64::MIN.into(), i64::MAX.into());
@@ -98,6 +103,9 @@ impl Segment {
                 *value -= part;
                 *value != 0
             });
+            if rest.is_empty() {
+                return;
+            }
         }
     }
 
@@ -137,13 +145,10 @@ impl Segment {
         }
     }
 
-    /// Bytes held on the heap.
+    /// Bytes of texts and combinations on the heap.
     #[must_use]
     pub const fn heap_bytes(&self) -> usize {
-        self.interner.heap_bytes()
-            + self.combos.heap_bytes()
-            + self.rows.capacity() * size_of::<Row>()
-            + self.values.capacity() * size_of::<i64>()
+        self.interner.heap_bytes() + self.combos.heap_bytes()
     }
 
     /// Forgets all texts and combinations (Law 6); its sealer must forget at the same time.

@@ -9,11 +9,12 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher as _;
 
-use super::{ContentKey, Rows, owned};
+use super::{ContentKey, Contents, owned};
 use crate::domain::content::{Content, Settled, Values};
+use crate::domain::cube::segment::Segment;
 use crate::domain::dimension::Dimension;
 use crate::domain::event::{Outcome, OutcomeRecorded, Subject, UsageEvent};
-use crate::domain::interner::{Interner, Symbol};
+use crate::domain::interner::Symbol;
 use crate::domain::tally::{Field, Tally};
 use crate::domain::time::Hour;
 
@@ -60,16 +61,16 @@ impl ContentSet {
     ///
     /// # Errors
     /// When the stored row cannot be read; nothing is changed then.
-    pub fn spend<R: Rows>(
+    pub fn spend<C: Contents>(
         &mut self,
         org: Symbol,
         id: &str,
         event: &UsageEvent<'_>,
         values: &[Option<&str>; Dimension::COUNT],
-        rows: &R,
-    ) -> Result<(Spent, Option<Recount>), R::Error> {
+        contents: &C,
+    ) -> Result<(Spent, Option<Recount>), C::Error> {
         let key = ContentKey { org: &event.org_id, is_content: true, id };
-        let content = self.touch(org, &key, rows)?;
+        let content = self.touch(org, &key, contents)?;
         let first = content.events == 0;
         content.events += 1;
         let attempt = event.attempt.unwrap_or_else(|| i64::try_from(content.events).unwrap_or(i64::MAX));
@@ -88,17 +89,17 @@ impl ContentSet {
     ///
     /// # Errors
     /// When the stored row cannot be read; nothing is changed then.
-    pub fn record<R: Rows>(
+    pub fn record<C: Contents>(
         &mut self,
         org: Symbol,
         event: &OutcomeRecorded<'_>,
-        rows: &R,
-    ) -> Result<Vec<Recount>, R::Error> {
+        contents: &C,
+    ) -> Result<Vec<Recount>, C::Error> {
         let (is_content, id) = match &event.subject {
             Subject::Content(id) => (true, id),
             Subject::Event(id) => (false, id),
         };
-        let content = self.touch(org, &ContentKey { org: &event.org_id, is_content, id }, rows)?;
+        let content = self.touch(org, &ContentKey { org: &event.org_id, is_content, id }, contents)?;
         let earlier = content.settled.take();
         let before = earlier.as_ref();
         let outcome = event.outcome.or_else(|| before.and_then(|before| before.outcome));
@@ -122,7 +123,12 @@ impl ContentSet {
         Ok(taken_back.into_iter().chain([added]).collect())
     }
 
-    fn touch<R: Rows>(&mut self, org: Symbol, key: &ContentKey<'_>, rows: &R) -> Result<&mut Content, R::Error> {
+    fn touch<C: Contents>(
+        &mut self,
+        org: Symbol,
+        key: &ContentKey<'_>,
+        contents: &C,
+    ) -> Result<&mut Content, C::Error> {
         let Self { table, slots, dirty, hasher } = self;
         let hash = hasher.hash_one((org, key.is_content, key.id));
         let same = |slot: &Slot| slot.org == org && slot.is_content == key.is_content && &*slot.id == key.id;
@@ -130,7 +136,7 @@ impl ContentSet {
         let place = if let Some(place) = found {
             place
         } else {
-            let content = rows.content(key)?.unwrap_or_default();
+            let content = contents.content(key)?.unwrap_or_default();
             let place = u32::try_from(slots.len()).expect("the working set is bounded far below 2^32 rows");
             slots.push(Slot { org, is_content: key.is_content, id: key.id.into(), content, dirty: false });
             table.insert_unique(hash, place, |&place| {
@@ -153,12 +159,12 @@ impl ContentSet {
     /// Those of `put`.
     pub fn dirty<E>(
         &self,
-        interner: &Interner,
+        segment: &Segment,
         mut put: impl FnMut(&ContentKey<'_>, &Content) -> Result<(), E>,
     ) -> Result<(), E> {
         for &place in &self.dirty {
             let slot = &self.slots[place as usize];
-            let org = interner.text(slot.org).expect("a row has an org");
+            let org = segment.text(slot.org).expect("a row has an org");
             put(&ContentKey { org, is_content: slot.is_content, id: &slot.id }, &slot.content)?;
         }
         Ok(())

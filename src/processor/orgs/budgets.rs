@@ -62,14 +62,10 @@ pub(super) struct Budgets {
     pub each: Vec<(Dimension, u32)>,
     /// Bit n: a budget binds dimension n; bit `Dimension::COUNT`: the whole org.
     pub bound: u16,
-    /// Bit n: the store has dimension n by hour.
-    pub views: u16,
     /// When time alone changes what is in force.
     pub next: Timestamp,
     /// Scopes published as blocked.
     pub blocked: usize,
-    /// Budgets in force whose dimension the store does not have by hour.
-    pub blind: Vec<u32>,
 }
 
 /// The bit of a dimension, or of the whole org.
@@ -91,10 +87,8 @@ impl Budgets {
             over: BTreeSet::new(),
             each: Vec::new(),
             bound: 0,
-            views: bit(None),
             next: Timestamp::MAX,
             blocked: 0,
-            blind: Vec::new(),
         }
     }
 
@@ -189,7 +183,7 @@ impl Budgets {
         let state = &self.list[scope.budget as usize];
         let in_force = state.in_force.as_ref()?;
         let dimension = in_force.binds.dimension();
-        if dimension != scope.dimension || self.views & bit(dimension) == 0 {
+        if dimension != scope.dimension {
             return None;
         }
         let record = budget::in_force(terms.budgets.get(&*state.id)?, now)?;

@@ -173,15 +173,10 @@ impl Budgets {
     fn index(&mut self) {
         (self.bound, self.next) = (0, Timestamp::MAX);
         self.each.clear();
-        self.blind.clear();
         for (place, state) in (0..).zip(&self.list) {
             self.next = self.next.min(state.next);
             let Some(in_force) = &state.in_force else { continue };
             let dimension = in_force.binds.dimension();
-            if self.views & bit(dimension) == 0 {
-                self.blind.push(place);
-                continue;
-            }
             self.bound |= bit(dimension);
             if let Binds::Each(dimension) = in_force.binds {
                 self.each.push((dimension, place));
@@ -258,10 +253,8 @@ impl Budgets {
         for &place in reading {
             let Some(in_force) = &self.list[place as usize].in_force else { continue };
             let dimension = in_force.binds.dimension();
-            if self.views & bit(dimension) != 0 {
-                is_read[place as usize] = true;
-                passes.insert((dimension, in_force.period.start));
-            }
+            is_read[place as usize] = true;
+            passes.insert((dimension, in_force.period.start));
         }
         for (dimension, start) in passes {
             // The hour before this one is for the rate alone.

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::ops::Range;
 
-use super::budgets::{Budgets, Told, bit};
+use super::budgets::{Budgets, Told};
 use super::scopes::ScopeState;
 use super::{Change, Law, OrgHours, OrgState, Orgs, set_timer};
 use crate::domain::alert::{AlertKind, alert_of};
@@ -52,8 +52,6 @@ pub(super) struct Turns {
     /// Orgs that wait for a flush.
     pub stale: Vec<u32>,
     timers: std::collections::BTreeSet<(Timestamp, u32)>,
-    /// Budgets found to bind a dimension that the store does not have by hour, to be told.
-    blind: Vec<String>,
 }
 
 /// Hours of an org that has none.
@@ -64,10 +62,6 @@ impl OrgHours for Unread {
 
     fn hours(&self, _: &str, _: Hour, _: &mut dyn FnMut(Hour, CreditSum)) -> Result<(), Infallible> {
         Ok(())
-    }
-
-    fn dimensions(&self) -> u16 {
-        0
     }
 
     fn rate(&self, _: &str) -> Result<RateRing, Infallible> {
@@ -175,18 +169,8 @@ impl Orgs {
             return Ok(true);
         }
         let budgets = budgets.get_or_insert_with(|| Box::new(Budgets::new()));
-        if let Some(hours) = hours {
-            budgets.views = hours.dimensions() | bit(None);
-        }
-        let known = budgets.blind.clone();
         let mut wake = Vec::new();
         let done = budgets.sync(org.as_str(), law, recent.hour, hours, &mut wake)?;
-        for &blind in budgets.blind.iter().filter(|blind| !known.contains(blind)) {
-            let state = &budgets.list[blind as usize];
-            let dimension = state.in_force.as_ref().and_then(|in_force| in_force.binds.dimension());
-            let dimension = dimension.map_or("", Dimension::name);
-            self.turns.blind.push(format!("budget {} of org {org} binds {dimension}", state.id));
-        }
         self.wait(place, wake);
         if !done {
             self.turns.stale.push(place);
@@ -347,13 +331,5 @@ impl Orgs {
     /// How many budget scopes are blocked.
     pub(super) fn blocked_scopes(&self) -> usize {
         self.states.iter().filter_map(|state| state.budgets.as_ref()).map(|budgets| budgets.blocked).sum()
-    }
-
-    /// How many budgets in force bind a dimension that the store does not have by hour, so that nothing is decided of
-    /// them, and those not told of before, each in words.
-    pub fn take_blind(&mut self) -> (usize, Vec<String>) {
-        let count =
-            self.states.iter().filter_map(|state| state.budgets.as_ref()).map(|budgets| budgets.blind.len());
-        (count.sum(), std::mem::take(&mut self.turns.blind))
     }
 }

@@ -1,19 +1,19 @@
-//! The flush: all that is folded goes to the store in one atomic batch, position included (Law 1). Bringing deltas into
-//! rows, encoding and writing them takes tens of milliseconds, so it is done in a thread of its own while the task
+//! The flush: all that is folded goes to the store in one atomic batch, position included (Law 1). Sealing what was
+//! added to facts, encoding and writing it takes a while, so it is done in a thread of its own while the task
 //! folds and decides on; what it writes is what was folded when it began, and a task has at most one at a time (Law 6).
 
-use std::collections::HashMap;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock as _;
-use crate::domain::dedupe::{IdKey, Seen};
-use crate::domain::fold::{Frozen, RowSets};
+use crate::domain::credits::CreditSum;
+use crate::domain::cube::seal::Sealer;
+use crate::domain::cube::segment::Frozen;
 use crate::processor::orgs::Law;
 use crate::store::{Store, StoreBatch, StoreError, StoreWriter, TaskMeta, Written};
 use crate::telemetry::Telemetry;
 
-use super::Task;
+use super::{NewIds, Task};
 
 /// How much less the processor's time goes to a flush than to the worker that it runs beside: decisions come first.
 const NICENESS: i32 = 5;
@@ -21,12 +21,23 @@ const NICENESS: i32 = 5;
 /// A flush on its way.
 pub(super) struct Flushing {
     /// `None` once it is waited for.
-    thread: Option<JoinHandle<(RowSets, Frozen, Result<(Written, usize), StoreError>)>>,
+    thread: Option<JoinHandle<(Sealer, Frozen, Result<Sealing, StoreError>)>>,
+    /// Whether what it adds is counted in metrics: a replay's was counted before.
+    counts: bool,
     /// Ids that the store does not tell of yet.
-    pub(super) ids: HashMap<IdKey, Seen>,
+    pub(super) ids: NewIds,
     /// Usage and policies position that it brings the store to.
     positions: (i64, i64),
     started: Instant,
+}
+
+/// What a flush wrote.
+struct Sealing {
+    written: Written,
+    /// Facts and totals.
+    rows: usize,
+    /// Credits of each product and model, absent as empty.
+    credits: Vec<(String, Option<String>, CreditSum)>,
 }
 
 impl Drop for Flushing {
@@ -64,7 +75,7 @@ impl Task {
         self.flush_took
     }
 
-    /// How many rows wait for a flush.
+    /// How many additions, content rows and ids wait for a flush.
     #[must_use]
     pub fn dirty_len(&self) -> usize {
         self.fold.dirty_len() + self.new_ids.len()
@@ -90,34 +101,36 @@ impl Task {
             return Ok(());
         }
         self.flushed_at = Instant::now();
-        if self.speaking {
-            for (product, model, tally) in self.fold.product_model_deltas() {
-                telemetry.credits(product.unwrap_or_default(), model, tally.credits());
-            }
-        }
         // Terms read past the last commit are stored early, for they are keyed by offset; what they caused is not
         // published yet, so they are read again after a crash.
         let policies_position = self.meta.policies_position.min(self.committed.1);
         let meta = TaskMeta { policies_position, policies: self.committed_policies, ..self.meta.clone() };
         let (batch, ids) = self.batch()?;
         let rates = self.guard.as_ref().map_or(0, |guard| guard.rates.heap_bytes());
-        let heap = self.fold.heap_bytes() + self.rows.as_ref().map_or(0, RowSets::heap_bytes) + rates;
-        let mut rows = self.rows.take().expect("no flush is on its way, so the rows are here");
-        let mut frozen = self.fold.freeze();
-        let (writer, positions) = (self.store.writer(), (meta.position, meta.policies_position));
+        // The sealer has the same texts once more.
+        let heap = 2 * self.fold.heap_bytes() + rates;
+        let mut sealer = self.sealer.take().expect("no flush is on its way, so the sealer is here");
+        let frozen = self.fold.freeze();
+        let (writer, positions) = (self.store.writer(&batch), (meta.position, meta.policies_position));
         let flush = move || {
             // Linux keeps priorities by thread. Where it is refused the flush is as urgent as the rest.
             let _ = rustix::process::setpriority_process(None, NICENESS);
-            let written = write(&mut rows, &mut frozen, writer, batch, &meta);
-            (rows, frozen, written)
+            let sealing = write(&mut sealer, &frozen, writer, batch, &meta);
+            (sealer, frozen, sealing)
         };
         let thread = std::thread::Builder::new().name(format!("flush-{}", self.partition)).spawn(flush);
         let thread = thread.map_err(|error| self.store.no_thread(&error))?;
-        self.flushing = Some(Flushing { thread: Some(thread), ids, positions, started: self.flushed_at });
+        self.flushing = Some(Flushing {
+            thread: Some(thread),
+            counts: self.speaking,
+            ids,
+            positions,
+            started: self.flushed_at,
+        });
         if heap > self.settings.working_set_bytes_max {
             self.end_flush(telemetry)?;
             self.fold.forget();
-            self.rows.as_mut().expect("the flush has ended").forget();
+            self.sealer.as_mut().expect("the flush has ended").forget();
             self.places.clear();
             if let Some(guard) = &mut self.guard {
                 guard.rates.forget();
@@ -132,8 +145,8 @@ impl Task {
         Ok(())
     }
 
-    /// What the batch holds besides rows, and the ids in it.
-    fn batch(&mut self) -> Result<(StoreBatch, HashMap<IdKey, Seen>), StoreError> {
+    /// What the batch holds besides facts, and the ids in it.
+    fn batch(&mut self) -> Result<(StoreBatch, NewIds), StoreError> {
         let mut batch = self.store.batch();
         self.fold.contents(|key, content| {
             batch.put_content(key, content);
@@ -166,14 +179,19 @@ impl Task {
     pub fn end_flush(&mut self, telemetry: &Telemetry) -> Result<(), StoreError> {
         let Some(mut flushing) = self.flushing.take() else { return Ok(()) };
         let thread = flushing.thread.take().expect("it is waited for once");
-        let (rows, frozen, written) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        self.rows = Some(rows);
+        let (sealer, frozen, sealing) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        self.sealer = Some(sealer);
         self.fold.thaw(frozen);
-        let (written, rows) = written?;
-        self.store.written(written)?;
+        let sealing = sealing?;
+        self.store.written(sealing.written)?;
+        if flushing.counts {
+            for (product, model, credits) in &sealing.credits {
+                telemetry.credits(product, model.as_deref(), *credits);
+            }
+        }
         self.persisted = flushing.positions;
         self.flush_took = flushing.started.elapsed();
-        telemetry.flushed(self.partition, self.flush_took, rows);
+        telemetry.flushed(self.partition, self.flush_took, sealing.rows);
         Ok(())
     }
 
@@ -230,16 +248,21 @@ impl Task {
 
 /// What the thread does.
 fn write(
-    rows: &mut RowSets,
-    frozen: &mut Frozen,
+    sealer: &mut Sealer,
+    frozen: &Frozen,
     writer: StoreWriter,
     mut batch: StoreBatch,
     meta: &TaskMeta,
-) -> Result<(Written, usize), StoreError> {
-    rows.settle(frozen, &writer)?;
-    let count = rows.flush(|key, tally| {
-        batch.put_row(key, tally);
+) -> Result<Sealing, StoreError> {
+    let mut rows = 0;
+    sealer.seal(frozen, |sealed| {
+        rows += sealed.facts + sealed.totals.len();
+        batch.add(sealed);
         Ok::<(), StoreError>(())
     })?;
-    Ok((writer.write(batch, meta)?, count))
+    let credits = sealer.credits(frozen).into_iter().map(|(product, model, credits)| {
+        (product.unwrap_or_default().to_owned(), model.map(str::to_owned), credits)
+    });
+    let credits = credits.collect();
+    Ok(Sealing { written: writer.write(batch, meta)?, rows, credits })
 }

@@ -239,8 +239,6 @@ impl Task {
 
     /// Refreshes the gauges of its orgs.
     pub fn report(&mut self, telemetry: &Telemetry) {
-        let (blind, news) = self.orgs.take_blind();
-        telemetry.budgets_without_view(self.partition, blind as u64, &news);
         let (without_policy, blocked) = self.orgs.counts(&self.terms);
         telemetry.orgs(self.partition, without_policy as u64, blocked as u64);
         let now = self.instant(self.settings.clock.now());

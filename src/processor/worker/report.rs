@@ -53,7 +53,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
                 task.fell_behind();
             }
             if !task.is_speaking() && tell {
-                tracing::info!(partition, "partition {}", task.restoring());
+                let state = task.restoring();
+                let pace = pace(&state, task.recovered_from(), task.age());
+                tracing::info!(partition, "partition {state}{pace}");
             }
             let state = if let Some(cause) = task.waits_for() {
                 TaskState::Waiting { cause: cause.to_owned() }
@@ -97,5 +99,33 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Worker<S, K> {
         for (partition, error) in failures {
             self.failed(partition, error.into());
         }
+    }
+}
+
+/// How fast a replay goes that began at `from` so long ago, and how long it still takes at that; nothing before its first record.
+fn pace(state: &TaskState, from: i64, age: Duration) -> String {
+    let TaskState::Replaying { position, until, .. } = state else { return String::new() };
+    let (done, left) = (position.saturating_sub(from), until.saturating_sub(*position));
+    let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX).max(1);
+    if done <= 0 || left <= 0 {
+        return String::new();
+    }
+    let seconds_left = i128::from(left) * i128::from(micros) / i128::from(done) / 1_000_000;
+    let per_second = i128::from(done) * 1_000_000 / i128::from(micros);
+    format!(", {per_second} records/s, about {seconds_left} s left")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_tells_its_rate_and_the_time_left() {
+        let state = |position| TaskState::Replaying { position, until: 1_000_000, terms: 0, terms_until: 0 };
+        let after = Duration::from_secs(2);
+        assert_eq!(pace(&state(400_000), 200_000, after), ", 100000 records/s, about 6 s left");
+        assert_eq!(pace(&state(200_000), 200_000, after), "");
+        assert_eq!(pace(&state(1_000_000), 200_000, after), "");
+        assert_eq!(pace(&TaskState::CaughtUp, 0, after), "");
     }
 }

@@ -1,0 +1,62 @@
+//! How RocksDB puts together what several flushes wrote under one key: it calls these functions when it flushes and compacts,
+//! in its own threads, and when somebody reads. So merging needs no bookkeeping, and no crash can harm it.
+//! They must never panic: no damaged byte may end the process.
+
+use std::cell::Cell;
+
+use rocksdb::{MergeOperands, Options};
+
+use crate::codec::{store_ids, store_values};
+use crate::domain::cube::bundle;
+use crate::domain::tally::Tally;
+
+thread_local! {
+    /// Whether this thread only wants to look at facts or ids.
+    static LOOKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a read in which bundles and runs come one after another: a scan adds their facts up anyway, and an id stands in one
+/// of them.
+pub(super) fn looking<T>(read: impl FnOnce() -> T) -> T {
+    LOOKING.set(true);
+    let found = read();
+    LOOKING.set(false);
+    found
+}
+
+/// Blocks of one (org, day): their facts in one bundle.
+pub(super) fn of_blocks(options: &mut Options) {
+    options.set_merge_operator_associative("tallyman.blocks.1", blocks);
+}
+
+/// Totals of one (org, hour): their sum.
+pub(super) fn of_totals(options: &mut Options) {
+    options.set_merge_operator_associative("tallyman.totals.1", totals);
+}
+
+/// Ids of one range: one run in their order.
+pub(super) fn of_ids(options: &mut Options) {
+    options.set_merge_operator_associative("tallyman.ids.1", |_, existing, operands| {
+        let runs = existing.into_iter().chain(operands);
+        Some(if LOOKING.get() { runs.collect::<Vec<_>>().concat() } else { store_ids::merged(runs) })
+    });
+}
+
+fn blocks(_: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
+    let bundles = existing.into_iter().chain(operands);
+    if LOOKING.get() {
+        return Some(bundles.collect::<Vec<_>>().concat());
+    }
+    // Its error becomes RocksDB's, which calls the store damaged.
+    bundle::merged(bundles).ok()
+}
+
+fn totals(_: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
+    let mut sum = Tally::new();
+    for bytes in existing.into_iter().chain(operands) {
+        sum.merge(&store_values::read_tally(bytes).ok()?);
+    }
+    let mut out = Vec::new();
+    store_values::put_tally(&mut out, &sum);
+    Some(out)
+}
