@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tallyman::app::{bench, dev, gate, run};
 use tallyman::cli::{self, Instance};
 
-/// Rows come and go by the hundred thousand between two flushes.
+/// Buffers of a flush come and go.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -16,8 +16,8 @@ pub enum BenchCommand {
 /// Arguments of `tallyman bench drain`.
 #[derive(Args, Clone, Debug)]
 pub struct DrainArgs {
-    /// Events of the topic, over 72 hours
-    #[arg(long, default_value_t = 2_000_000)]
+    /// Events of the topic, which occurred over 72 hours
+    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub events: u64,
     /// Organisations, Zipf
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -45,7 +45,7 @@ pub struct LatencyArgs {
 #[derive(Args, Clone, Debug)]
 pub struct QueryArgs {
     /// Facts of the organisation that is asked about, over 30 days
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub facts: u64,
     /// How often each question is asked
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]

@@ -48,7 +48,7 @@ pub enum Question {
         /// The organisation's id
         org: String,
     },
-    /// Usage over a range, by time and up to two dimensions
+    /// Usage over a range, by time and up to three dimensions
     Usage(UsageArgs),
 }
 

@@ -55,7 +55,7 @@ pub(super) struct Entry {
     pub(super) origin: Origin,
 }
 
-/// Every entry by its dotted key; tables of a list are `views[0].name`, ...
+/// Every entry by its dotted key; tables of a list are `list[0].name`, ...
 pub(super) type Entries = BTreeMap<String, Entry>;
 
 struct File<'a> {

@@ -62,7 +62,8 @@ impl Echo {
     fn turn(&self) -> Result<(), KafkaError> {
         let (mut last, mut offsets, mut count) = (None, std::collections::BTreeMap::new(), 0);
         let mut wait = POLL;
-        while let Some(polled) = self.consumer.poll(wait).filter(|_| count < RECORDS_MAX) {
+        while count < RECORDS_MAX {
+            let Some(polled) = self.consumer.poll(wait) else { break };
             match polled {
                 Ok(record) => {
                     offsets.insert(record.partition(), record.offset() + 1);

@@ -48,7 +48,7 @@ pub struct Checksum {
     pub last_policy: Option<Mark>,
 }
 
-/// The CRC-32 of what decides which records are folded; views do not.
+/// The CRC-32 of what decides which records are folded.
 #[must_use]
 pub fn settings_crc(settings: &FoldSettings) -> u32 {
     let mut crc = crc32fast::Hasher::new();

@@ -418,8 +418,7 @@ fn days(
     period: Period,
     seen: Seen,
 ) -> Result<Vec<ExplainedDay>, QueryError> {
-    // Nothing is dated beyond the next hour.
-    let end = seen.until.min(Hour(seen.at.hour().0.saturating_add(2))).min(period.end);
+    let end = seen.until.min(period.end);
     let mut days: BTreeMap<Day, ExplainedDay> = BTreeMap::new();
     let question = Question {
         filter: value.iter().map(|(of, value)| (*of, vec![Some((*value).to_owned())])).collect(),

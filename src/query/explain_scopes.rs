@@ -87,10 +87,8 @@ impl<'a> Replayed<'a> {
             (Some(_), None) => {}
             (Some(dimension), Some(own)) => {
                 let end = seen.until.max(Hour(seen.at.hour().0.saturating_add(1)));
-                value_hours(snapshot, org, dimension, first..end, &mut |hour, value, credits| {
-                    if value == own {
-                        take(hour, credits);
-                    }
+                value_hours(snapshot, org, (dimension, Some(own)), first..end, &mut |hour, _, credits| {
+                    take(hour, credits);
                 })?;
             }
         }

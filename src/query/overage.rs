@@ -66,18 +66,18 @@ pub(super) fn org_hours(
     Ok(hours)
 }
 
-/// The credits of each stored hour and value of a dimension, by hour.
+/// The credits of each stored hour and value of a dimension, or of one value alone, by hour.
 ///
 /// # Errors
 /// When there are too many or the store cannot be read.
 pub(super) fn value_hours(
     snapshot: &StoreSnapshot<'_>,
     org: &str,
-    dimension: Dimension,
+    (dimension, only): (Dimension, Option<&str>),
     hours: Range<Hour>,
     each: &mut dyn FnMut(Hour, &str, CreditSum),
 ) -> Result<(), QueryError> {
-    read_values(snapshot, org, dimension, hours, &mut |hour, value, tally| {
+    read_values(snapshot, org, (dimension, only), hours, &mut |hour, value, tally| {
         if let Some(value) = value {
             each(hour, value, tally.credits());
         }
@@ -102,7 +102,7 @@ pub(super) fn parts(planned: &PlannedUsage<'_>, each: Each<'_>) -> Result<(), Qu
     // Sums come by hour: one hour's values at a time are in memory.
     let (mut hour, mut values) = (*first, HashMap::new());
     let range = *first..Hour(last.0 + 1);
-    read_values(planned.snapshot, planned.org, dimensions[0], range, &mut |this, value, tally| {
+    read_values(planned.snapshot, planned.org, (dimensions[0], None), range, &mut |this, value, tally| {
         if this != hour {
             share_hour(hour, by_hour_of_org.get(&hour), &mut values, each);
             hour = this;
@@ -170,16 +170,19 @@ fn share_hour(
     values.clear();
 }
 
-/// The credits of each hour and value of a dimension, absent included, by hour; a bounded number (Law 6).
+/// The credits of each hour and value of a dimension, absent included, or of one value alone, by hour; a bounded number (Law 6).
 fn read_values(
     snapshot: &StoreSnapshot<'_>,
     org: &str,
-    dimension: Dimension,
+    (dimension, only): (Dimension, Option<&str>),
     hours: Range<Hour>,
     each: Each<'_>,
 ) -> Result<(), QueryError> {
-    let question =
-        Question { group: vec![dimension], fields: FieldSet::of(&[Field::CREDITS]), ..Question::default() };
+    let question = Question {
+        filter: only.map(|value| (dimension, vec![Some(value.to_owned())])).into_iter().collect(),
+        group: vec![dimension],
+        fields: FieldSet::of(&[Field::CREDITS]),
+    };
     let mut count = Count::default();
     snapshot.sums(org, &question, hours, |hour| hour, &mut |hour, values, tally| {
         each(hour, values[0], tally);

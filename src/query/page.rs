@@ -14,7 +14,7 @@ pub const PAGE_SIZE: usize = 1000;
 /// The most rows of a page.
 pub const PAGE_SIZE_MAX: usize = 10_000;
 /// The longest token that is looked at, in bytes.
-const TOKEN_BYTES_MAX: usize = 8192;
+const TOKEN_BYTES_MAX: usize = 16_384;
 
 /// What a page token of a usage question holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +108,9 @@ mod tests {
         let text = write(&token).unwrap();
         assert_eq!(read_for(&text, 7).unwrap(), token);
         assert!(read_for(&text, 8).unwrap_err().to_string().contains("another question"));
+        // The longest: three values of 256 bytes of which JSON makes six each.
+        let long = Token { group: vec![Some("\u{1}".repeat(256)); 3], ..token.clone() };
+        assert_eq!(read_for(&write(&long).unwrap(), 7).unwrap(), long);
         for bad in ["x", "zz", &text[..text.len() - 2], "\u{e9}\u{e9}"] {
             assert!(read_for(bad, 7).is_err(), "{bad:?}");
         }

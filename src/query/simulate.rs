@@ -139,7 +139,7 @@ fn budgets(
             }
             continue;
         };
-        value_hours(snapshot, org, dimension, first..to.hour(), &mut |hour, value, credits| {
+        value_hours(snapshot, org, (dimension, None), first..to.hour(), &mut |hour, value, credits| {
             let step = Step::whole_hour(hour, credits);
             simulated.add(Some((dimension, value)), step);
             actual.add(Some((dimension, value)), step);

@@ -8,7 +8,11 @@ use rocksdb::{MergeOperands, Options};
 
 use crate::codec::{store_ids, store_values};
 use crate::domain::cube::bundle;
-use crate::domain::tally::Tally;
+use crate::domain::tally::{Field, Tally};
+
+/// A stored sum and a stored count of a latency bucket have at most so many bits.
+const SUM_BITS: u32 = 112;
+const COUNT_BITS: u32 = 40;
 
 thread_local! {
     /// Whether this thread only wants to look at facts or ids.
@@ -54,7 +58,13 @@ fn blocks(_: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option
 fn totals(_: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
     let mut sum = Tally::new();
     for bytes in existing.into_iter().chain(operands) {
-        sum.merge(&store_values::read_tally(bytes).ok()?);
+        let tally = store_values::read_tally(bytes).ok()?;
+        // Numbers that no log is long enough for are damage, and must not make a sum overflow.
+        let bits = |field: Field| if field.bucket().is_some() { COUNT_BITS } else { SUM_BITS };
+        if tally.iter().any(|(field, value)| value.unsigned_abs() >> bits(field) != 0) {
+            return None;
+        }
+        sum.merge(&tally);
     }
     let mut out = Vec::new();
     store_values::put_tally(&mut out, &sum);

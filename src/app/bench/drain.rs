@@ -1,4 +1,4 @@
-//! The drain: a topic of events over 72 hours, folded from its start with everything on (24 h of dedupe, decisions, stores on
+//! The drain: a topic of events that occurred over 72 hours, written now, so that no id leaves its window; folded from its start with everything on (24 h of dedupe, decisions, stores on
 //! disk), beside what librdkafka alone reads of the same topic in the same round.
 #![expect(clippy::cast_precision_loss, reason = "rates are told in whole records")]
 
@@ -26,7 +26,10 @@ const COLUMNS: [&str; 7] =
 
 pub(super) fn drain(settings: &Settings, args: &DrainArgs) -> Result<(), AppError> {
     let site = Site::new(settings)?;
-    println!("full drain: {} events over 72 h, {} organisations, 24 h of dedupe", args.events, args.orgs);
+    println!(
+        "full drain: {} events that occurred over 72 h, {} organisations, 24 h of dedupe that holds every id",
+        args.events, args.orgs
+    );
     produce(&site, args)?;
     println!("{}", COLUMNS.map(|name| format!("{name:>17}")).concat());
     let mut rounds = Vec::new();
@@ -61,12 +64,7 @@ fn produce(site: &Site, args: &DrainArgs) -> Result<(), AppError> {
         value.clear();
         let event = generator.next(at);
         encode_usage(&event, ValueEncoding::SingleObject, &mut value);
-        let sent = Sent {
-            key: Some(event.org_id.as_bytes()),
-            value: Some(&value),
-            timestamp: Some(at),
-            ..Sent::default()
-        };
+        let sent = Sent { key: Some(event.org_id.as_bytes()), value: Some(&value), ..Sent::default() };
         producer.send(&site.kafka().topics.usage, &sent)?;
     }
     Ok(producer.flush(PATIENCE)?)

@@ -1,5 +1,5 @@
-//! The questions: a store with an org of many facts over thirty days beside a thousand small ones, and what a dashboard asks of it, from
-//! cold (the store just opened) and warm.
+//! The questions: a store with one org of many facts over thirty days, and what a dashboard asks of it: first when the store was
+//! just opened (its files are in the system's page cache), then again and again.
 #![expect(clippy::cast_precision_loss, reason = "rates are told in whole facts")]
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const DAY_MICROS: i64 = 86_400_000_000;
 const FLUSH: u64 = 100_000;
 /// Users of the org: they make most of its facts distinct.
 const USERS: u32 = 5_000;
-/// The parts of its name that a question does not show.
+/// What is asked, by its name in the table.
 const QUESTIONS: [(&str, &[(&str, &str)]); 4] = [
     ("30 days by product", &[("bucket", "none"), ("group_by", "product")]),
     ("hours of 30 days", &[("bucket", "hour"), ("group_by", "product"), ("filter", "operation:ask")]),
@@ -57,7 +57,7 @@ pub(super) fn query(settings: &Settings, args: &QueryArgs) -> Result<(), AppErro
         started.elapsed().as_secs_f64()
     );
     store.close()?;
-    println!("{:<24}{:>12}{:>12}{:>12}{:>12}", "question", "first ms", "p50 ms", "p99 ms", "rows");
+    println!("{:<24}{:>12}{:>12}{:>12}{:>12}", "question", "first ms", "p50 ms", "p99 ms", "page rows");
     for (name, asked) in QUESTIONS {
         let store = Store::create_or_open(dir.path(), 0, &fold, &StoreMemory::new(256 << 20))?;
         let shelf = Shelf::default();

@@ -7,7 +7,7 @@ use crate::app::{App, AppError, Wiring, nonce};
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::domain::terms::DefaultTerms;
-use crate::kafka::{self, KafkaSettings, OffsetKeeper};
+use crate::kafka::{self, KafkaSettings, OffsetKeeper, TopicOutcome};
 use crate::processor::settings::AdoptFrom;
 
 /// A directory that goes with its owner.
@@ -59,8 +59,14 @@ impl Site {
         settings.http.listen = ([127, 0, 0, 1], 0).into();
         settings.http.probe_listen = None;
         settings.limits_default = Some(DefaultTerms::Allow);
-        kafka::create_topics(&settings.kafka)?;
-        Ok(Self { settings })
+        // What was made goes with it, also when not all could be made.
+        let site = Self { settings };
+        for report in kafka::create_topics(&site.settings.kafka)? {
+            if let TopicOutcome::Failed(reason) = report.outcome {
+                return Err(AppError::Topics(format!("topic {} cannot be made: {reason}", report.topic)));
+            }
+        }
+        Ok(site)
     }
 
     pub(super) const fn kafka(&self) -> &KafkaSettings {
