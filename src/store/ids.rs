@@ -123,8 +123,10 @@ impl Ids {
                         place.0.insert(bucket, (*segment, known.range_bits));
                         continue;
                     }
+                    // One that was only closed by a stop was large enough.
+                    let growth = if known.is_full { 1 } else { 2 };
                     known.is_full = true;
-                    (segment.number + 1, 2 * known.filter.as_ref().map_or(SEGMENT_MIN, IdFilter::len))
+                    (segment.number + 1, growth * known.filter.as_ref().map_or(SEGMENT_MIN, IdFilter::len))
                 }
                 // The bucket before tells how many are to be expected.
                 None => (0, self.count_before(bucket) / 4),
@@ -283,13 +285,31 @@ fn read(
     Ok(filters)
 }
 
-/// The filter of a segment, from its ids; `None` when it is asked to stop.
+/// The filter of a segment, from its ids; `None` when it is asked to stop. Two passes, for how many ids there are is not known
+/// before, and keeping them all would take more memory than the filter.
 fn built(
     tables: &Tables,
     segment: IdSegment,
     memory: &FilterMemory,
     stop: &AtomicBool,
 ) -> Result<Option<IdFilter>, StoreError> {
+    let mut count = 0;
+    if !each_run(tables, segment, stop, |_, run| count += run.len() / store_ids::ENTRY)? {
+        return Ok(None);
+    }
+    let mut filter = IdFilter::new(count, memory);
+    let insert = |first: u8, run: &[u8]| store_ids::ids(run, first).for_each(|id| filter.insert(IdHash::of(id)));
+    let is_whole = each_run(tables, segment, stop, insert)?;
+    Ok(is_whole.then_some(filter))
+}
+
+/// Hands every run of a segment to `each`, with the first byte of its ids; false when it was asked to stop before the end.
+fn each_run(
+    tables: &Tables,
+    segment: IdSegment,
+    stop: &AtomicBool,
+    mut each: impl FnMut(u8, &[u8]),
+) -> Result<bool, StoreError> {
     let mut options = rocksdb::ReadOptions::default();
     // A scan of many ids would push everything else out of the block cache.
     options.fill_cache(false);
@@ -298,19 +318,15 @@ fn built(
     beyond.push(u8::MAX);
     options.set_iterate_upper_bound(beyond);
     let mut runs = tables.db().raw_iterator_cf_opt(tables.family(Table::Ids), options);
-    // A filter grows by doubling: how many ids there are is not known before.
-    let mut hashes = Vec::new();
     looking(|| runs.seek(store_ids::runs_of(segment)));
     while let Some((key, run)) = runs.item() {
         if stop.load(Ordering::Relaxed) {
-            return Ok(None);
+            return Ok(false);
         }
         let (_, _, first) = store_ids::read_run(key).map_err(|error| StoreError::stored(&tables.path, error))?;
-        hashes.extend(store_ids::ids(run, first).map(IdHash::of));
+        each(first, run);
         looking(|| runs.next());
     }
     runs.status().map_err(|error| tables.error(&error))?;
-    let mut filter = IdFilter::new(hashes.len(), memory);
-    hashes.into_iter().for_each(|hash| filter.insert(hash));
-    Ok(Some(filter))
+    Ok(true)
 }

@@ -1,8 +1,9 @@
 //! How RocksDB puts together what several flushes wrote under one key: it calls these functions when it flushes and compacts,
 //! in its own threads, and when somebody reads. So merging needs no bookkeeping, and no crash can harm it.
-//! They must never panic: no damaged byte may end the process.
+//! No damaged byte may end the process: a merge that fails is RocksDB's corruption, which halts the partition.
 
 use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 
 use rocksdb::{MergeOperands, Options};
 
@@ -30,12 +31,16 @@ pub(super) fn looking<T>(read: impl FnOnce() -> T) -> T {
 
 /// Blocks of one (org, day): their facts in one bundle.
 pub(super) fn of_blocks(options: &mut Options) {
-    options.set_merge_operator_associative("tallyman.blocks.1", blocks);
+    options.set_merge_operator_associative("tallyman.blocks.1", |_, existing, operands| {
+        guarded(|| blocks(existing, operands))
+    });
 }
 
 /// Totals of one (org, hour): their sum.
 pub(super) fn of_totals(options: &mut Options) {
-    options.set_merge_operator_associative("tallyman.totals.1", totals);
+    options.set_merge_operator_associative("tallyman.totals.1", |_, existing, operands| {
+        guarded(|| totals(existing, operands))
+    });
 }
 
 /// Ids of one range: one run in their order.
@@ -46,7 +51,12 @@ pub(super) fn of_ids(options: &mut Options) {
     });
 }
 
-fn blocks(_: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
+/// A panic must not reach RocksDB, whose caller would end the process: it is an error like any other damage.
+fn guarded(merge: impl FnOnce() -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    std::panic::catch_unwind(AssertUnwindSafe(merge)).ok().flatten()
+}
+
+fn blocks(existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
     let bundles = existing.into_iter().chain(operands);
     if LOOKING.get() {
         return Some(bundles.collect::<Vec<_>>().concat());
@@ -55,7 +65,7 @@ fn blocks(_: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option
     bundle::merged(bundles).ok()
 }
 
-fn totals(_: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
+fn totals(existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
     let mut sum = Tally::new();
     for bytes in existing.into_iter().chain(operands) {
         let tally = store_values::read_tally(bytes).ok()?;

@@ -34,6 +34,9 @@ pub fn merged<'a>(bundles: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, St
     for bundle in bundles {
         all.append(&mut blocks(bundle)?);
     }
+    if all.is_empty() {
+        return Err(Reader::new("bundle", &[]).wrong("it has no block"));
+    }
     let mut out = Vec::new();
     merge(&all)?.iter().for_each(|block| push(&mut out, block));
     Ok(out)
