@@ -12,8 +12,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use instance::{PARTITIONS, send_policy, start, wait_until_ready};
+use instance::{PARTITIONS, start, wait_until_ready};
 use support::kafka::Kafka;
+use tallyman::app::bench::send_policy;
 use tallyman::cli::generator::{Generator, Load};
 use tallyman::clock::{Clock as _, SystemClock};
 use tallyman::codec::{ValueEncoding, encode_usage};
@@ -96,7 +97,8 @@ fn run(kafka: &Kafka, rate: u32, guard: Option<Duration>) -> Duration {
         })
         .collect();
     for spender in &spenders {
-        send_policy(&kafka, &producer, &spender.org, spender.limit * CREDIT, vec![100]);
+        send_policy(&kafka, &producer, &spender.org, spender.limit * CREDIT, vec![100])
+            .expect("the broker takes it");
     }
     let load = Load { duplicates: 0.0, ..Load::new(u64::from(rate), ORGS) };
     let mut writer = Writer { kafka: &kafka, producer, generator: Generator::new(load), value: Vec::new() };

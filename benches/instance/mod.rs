@@ -1,5 +1,4 @@
-//! One instance on a real Kafka, as the benches of the whole processor start it, and the policies of its orgs. It measures
-//! nothing itself.
+//! One instance on a real Kafka, as the benches of the whole processor start it. It measures nothing itself.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,12 +6,8 @@ use std::time::Duration;
 
 use tallyman::app::{App, Wiring};
 use tallyman::clock::SystemClock;
-use tallyman::codec::{ValueEncoding, encode_terms};
 use tallyman::config;
-use tallyman::domain::credits::Credits;
-use tallyman::domain::terms::{LimitMode, OrgPolicy, OrgStatus, TermsRecord};
-use tallyman::domain::time::Timestamp;
-use tallyman::kafka::{KafkaSettings, OffsetKeeper, Producer, Sent};
+use tallyman::kafka::{KafkaSettings, OffsetKeeper};
 use tallyman::processor::settings::AdoptFrom;
 
 /// The same allocator as the binary's.
@@ -42,32 +37,4 @@ pub fn wait_until_ready(app: &App) {
     while app.health().ready().is_err() {
         std::thread::park_timeout(Duration::from_millis(20));
     }
-}
-
-/// Sends a policy with a hard limit of so many micro-credits a month.
-pub fn send_policy(kafka: &KafkaSettings, producer: &Producer, org: &str, allowance: i64, thresholds: Vec<i32>) {
-    let policy = TermsRecord::OrgPolicy(OrgPolicy {
-        org_id: org.to_owned(),
-        plan: "bench".into(),
-        status: OrgStatus::default(),
-        unlimited: false,
-        base_allocation: Credits::from_micros(allowance).expect("within bounds"),
-        limit_mode: LimitMode::default(),
-        soft_extra: Credits::ZERO,
-        unlimited_overage: false,
-        thresholds,
-        anchor_day: 1,
-        time_zone: "UTC".into(),
-        auto_purchase: None,
-        products: Vec::new(),
-        credit_price: None,
-        overage_price: None,
-        currency: None,
-        effective_at: Timestamp::from_micros(0),
-        updated_by: "bench".into(),
-    });
-    let mut value = Vec::new();
-    encode_terms(&policy, ValueEncoding::Json, &mut value);
-    let sent = Sent { key: Some(org.as_bytes()), value: Some(&value), ..Sent::default() };
-    producer.send(&kafka.topics.policies, &sent).expect("the broker takes it");
 }

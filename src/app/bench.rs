@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::AppError;
 use crate::cli::bench::BenchCommand;
 use crate::config::Settings;
+pub use latency::send_policy;
 
 /// Measures and prints.
 ///

@@ -187,7 +187,7 @@ impl Store {
         StoreBatch::default()
     }
 
-    /// What writes this batch to this store, in any thread; [`Store::written`] must be told of it before the next.
+    /// Writes this batch to this store, in any thread. Give what it returns to [`Store::written`] before the next batch.
     #[must_use]
     pub fn writer(&mut self, batch: &StoreBatch) -> StoreWriter {
         let place = self.ids.place(&batch.count_ids());

@@ -220,7 +220,7 @@ impl Contents for Flushed {
 }
 
 impl Flushed {
-    /// Takes what was added; when told to, the fold and its sealer forget what they know.
+    /// Takes what was added. With `forget`, the fold and its sealer drop their texts and content rows.
     pub fn flush(&mut self, fold: &mut Fold, sealer: &mut Sealer, forget: bool) {
         let frozen = fold.freeze();
         let Ok(()) = sealer.seal(&frozen, |sealed| {

@@ -58,7 +58,7 @@ fn decided(settings: &Settings, args: &LatencyArgs) -> Result<Vec<Duration>, App
     let events = args.rate * args.seconds;
     let allowance = i64::try_from(CREDITS_PER_EVENT * events / u64::from(ORGS)).unwrap_or(i64::MAX);
     for org in &load.orgs {
-        send_policy(site.kafka(), &producer, org, allowance)?;
+        send_policy(site.kafka(), &producer, org, allowance, (1..=32).map(|step| step * 3).collect())?;
     }
     producer.flush(PATIENCE)?;
     let dir = Directory::new(settings)?;
@@ -156,8 +156,17 @@ fn pace(
     Ok(producer.flush(PATIENCE)?)
 }
 
-/// Sends a policy with a hard limit of so many micro-credits a month, and a threshold at every third of a hundredth.
-fn send_policy(kafka: &KafkaSettings, producer: &Producer, org: &str, allowance: i64) -> Result<(), AppError> {
+/// Sends a policy with a hard limit of `allowance` micro-credits a month, which alerts at `thresholds`, in percent.
+///
+/// # Errors
+/// When the broker does not take it.
+pub fn send_policy(
+    kafka: &KafkaSettings,
+    producer: &Producer,
+    org: &str,
+    allowance: i64,
+    thresholds: Vec<i32>,
+) -> Result<(), AppError> {
     let policy = TermsRecord::OrgPolicy(OrgPolicy {
         org_id: org.to_owned(),
         plan: "bench".into(),
@@ -167,7 +176,7 @@ fn send_policy(kafka: &KafkaSettings, producer: &Producer, org: &str, allowance:
         limit_mode: LimitMode::default(),
         soft_extra: Credits::ZERO,
         unlimited_overage: false,
-        thresholds: (1..=32).map(|step| step * 3).collect(),
+        thresholds,
         anchor_day: 1,
         time_zone: "UTC".into(),
         auto_purchase: None,
