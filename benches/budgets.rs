@@ -20,10 +20,6 @@ use tallyman::processor::trusted_clock::TrustedClock;
 use tallyman::store::{FoldSettings, PoliciesRead, Store, StoreMemory, TaskMeta, UsageCounts};
 use tallyman::telemetry::Telemetry;
 
-/// The same allocator as the binary's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const BATCH: usize = 10_000;
 const ORGS: u32 = 100_000;
 /// Users of each org: the busiest orgs' values are met in the first half.

@@ -22,10 +22,6 @@ use tallyman::gateway::table::{Came, Request, Rules, Table};
 use tallyman::http::{Gate, serve_gate};
 use tallyman::telemetry::Telemetry;
 
-/// The allocator of the binary: what a scope takes is told of it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const CHECKS: usize = 3_000_000;
 /// Checks of one round; the best round is told beside the mean of all.
 const ROUND: usize = 300_000;

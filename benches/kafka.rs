@@ -9,14 +9,11 @@ use tallyman::app::bench::bench;
 use tallyman::cli::bench::{BenchCommand, DrainArgs, LatencyArgs, QueryArgs};
 use tallyman::config;
 
-/// The same allocator as the binary's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Fewer events than this are a short run.
 const SHORT: u64 = 100_000;
 
 fn main() {
+    tallyman::memory::set_up();
     // `cargo bench` adds flags of its own.
     let events = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(2_000_000);
     let kafka = Kafka::shared();

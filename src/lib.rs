@@ -12,6 +12,7 @@ pub mod domain;
 pub mod gateway;
 pub mod http;
 pub mod kafka;
+pub mod memory;
 pub mod processor;
 pub mod query;
 pub mod registry;

@@ -10,10 +10,6 @@ use tallyman::config;
 use tallyman::kafka::{KafkaSettings, OffsetKeeper};
 use tallyman::processor::settings::AdoptFrom;
 
-/// The same allocator as the binary's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Partitions of each topic.
 pub const PARTITIONS: i32 = 4;
 

@@ -1,6 +1,6 @@
 //! Thousands of records in one call: `rd_kafka_consume_batch_queue`, which rust-rdkafka does not wrap, on a queue
-//! of our own to which the queues of single partitions are forwarded. The only unsafe code of the project; it
-//! never touches the consumer's own queue, where rebalances and errors stand. Next to read: `source`.
+//! of our own to which the queues of single partitions are forwarded. All unsafe code of the project stands here, but for one
+//! call in `memory`. It never touches the consumer's own queue, where rebalances and errors stand. Next to read: `source`.
 #![allow(unsafe_code, reason = "librdkafka's batch consume has no safe wrapper, and is 2.3 times as fast as poll")]
 
 use std::collections::HashMap;

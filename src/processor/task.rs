@@ -13,7 +13,7 @@ use crate::clock::Clock as _;
 use crate::codec::{DecodeError, Decoder};
 use crate::domain::cube::seal::Sealer;
 use crate::domain::decision::LimitDecision;
-use crate::domain::dedupe::{IdHasher, IdKey, Seen};
+use crate::domain::dedupe::IdHasher;
 use crate::domain::event::Event;
 use crate::domain::fold::Fold;
 use crate::domain::interner::Symbol;
@@ -36,14 +36,16 @@ mod cause;
 mod counts;
 mod flush;
 mod guard;
+mod new_ids;
 mod publish;
 mod terms;
 mod waits;
 
 use cause::cause_of;
-use counts::{Counts, last_of};
+use counts::Counts;
 use flush::Flushing;
 use guard::Guard;
+use new_ids::NewIds;
 use waits::Waits;
 
 /// Why a task cannot go on with a record.
@@ -87,9 +89,6 @@ pub struct Recovered {
     pub levels: Vec<LimitDecision>,
 }
 
-/// Ids that the store does not hold yet. They are hashes already.
-type NewIds = HashMap<IdKey, Seen, foldhash::fast::FixedState>;
-
 /// One task.
 pub struct Task {
     partition: i32,
@@ -102,6 +101,8 @@ pub struct Task {
     flushing: Option<Flushing>,
     hasher: IdHasher,
     new_ids: NewIds,
+    /// Memory for the next.
+    spare_ids: NewIds,
     terms: TermsBook,
     new_terms: Vec<(i64, TermsRecord)>,
     orgs: Orgs,
@@ -173,6 +174,7 @@ impl Task {
             store,
             hasher: IdHasher::default(),
             new_ids: NewIds::default(),
+            spare_ids: NewIds::default(),
             terms,
             new_terms: Vec::new(),
             orgs: Orgs::new(guard),
@@ -298,8 +300,9 @@ impl Task {
         let mut last_of: HashMap<Symbol, usize, foldhash::fast::FixedState> = HashMap::default();
         // Where the record of each spend of the batch stands.
         let mut spent_at = Vec::new();
-        let mut counts = Counts::default();
+        let mut became = Counts::default();
         let (mut outcome, end) = (Ok(()), places.end);
+        let mut last_passed = None;
         for place in places {
             let record = batch.get(place);
             if record.offset < self.meta.position {
@@ -319,7 +322,7 @@ impl Task {
             let totals = &mut self.meta.counts;
             match verdict {
                 Verdict::Fold(event, key, seen) => {
-                    counts.folded += 1;
+                    became.folded += 1;
                     totals.folded += 1;
                     totals.credits += event.credits().map_or(0, |credits| i128::from(credits.micros()));
                     if let (Event::Adjusted(event), false) = (&event, muted) {
@@ -332,29 +335,34 @@ impl Task {
                     spent_at.resize(self.fold.spends().len(), place);
                 }
                 Verdict::Duplicate => {
-                    counts.duplicate += 1;
+                    became.duplicate += 1;
                     totals.duplicate += 1;
                 }
                 Verdict::Forward(home, org) => {
                     totals.forwarded += 1;
                     if !muted && self.send_on(OutputTopic::Usage, &record, headers, (home, &org), telemetry) {
-                        counts.forwarded += 1;
+                        became.forwarded += 1;
                     } else {
-                        counts.dead += u64::from(!muted);
+                        became.dead += u64::from(!muted);
                     }
                 }
                 Verdict::DeadLetter(reject) => {
                     totals.dead += 1;
                     if !muted {
                         self.bury(&self.settings.usage_topic.clone(), &record, headers, &reject, telemetry);
-                        counts.dead += 1;
+                        became.dead += 1;
                     }
                 }
             }
             self.passed(&record);
+            last_passed = Some(place);
+        }
+        if let Some(place) = last_passed {
+            // Once a batch: its checksum reads the whole record.
+            self.meta.last_record = Some(counts::last_of(&batch.get(place)));
         }
         self.waits.usage = outcome.as_ref().err().map(ToString::to_string);
-        counts.report(telemetry);
+        became.report(telemetry);
         self.settle(batch, &last_of, &spent_at, decoder)?;
         outcome
     }
@@ -369,8 +377,8 @@ impl Task {
         let (ids, store, window) = (&self.new_ids, &self.store, self.rules.window);
         let on_their_way = self.flushing.as_ref().map(|flushing| &flushing.ids);
         intake::judge(record, headers, log_time, &self.rules, decoder, &mut self.hasher, |key| {
-            if let Some(seen) = ids.get(&key).or_else(|| on_their_way?.get(&key)) {
-                return Ok::<_, TaskError>(Some(*seen));
+            if let Some(seen) = ids.get(key).or_else(|| on_their_way?.get(key)) {
+                return Ok::<_, TaskError>(Some(seen));
             }
             Ok(store.find_id(key, window.oldest_live(log_time)..=window.bucket(log_time))?)
         })
@@ -383,7 +391,6 @@ impl Task {
         }
         self.meta.log_time = self.meta.log_time.max(record.timestamp);
         self.meta.position = record.offset + 1;
-        self.meta.last_record = Some(last_of(record));
     }
 
     /// The log holds no record between the position and `end`, where it ends for now. A muted task takes that as its

@@ -89,6 +89,11 @@ impl StoreBatch {
         self.ids.push((bucket, id, seen));
     }
 
+    /// Writes seen ids.
+    pub fn put_ids(&mut self, ids: impl ExactSizeIterator<Item = (IdBucket, IdKey, Seen)>) {
+        self.ids.extend(ids);
+    }
+
     /// Writes the terms record at `offset` of the policies partition.
     pub fn put_terms(&mut self, offset: i64, record: &TermsRecord) {
         self.terms.put(

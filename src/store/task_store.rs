@@ -1,6 +1,7 @@
 //! A task's store as its worker sees it: opened or created with the fold's settings, read by point look-ups, written
 //! by whole batches that carry the position (Laws 1 and 3), flushed so that a replay stays a matter of seconds.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -187,10 +188,11 @@ impl Store {
         StoreBatch::default()
     }
 
-    /// Writes this batch to this store, in any thread. Give what it returns to [`Store::written`] before the next batch.
+    /// Writes the next batch, with so many ids of each bucket, to this store, in any thread. Give what it returns to
+    /// [`Store::written`] before the next batch.
     #[must_use]
-    pub fn writer(&mut self, batch: &StoreBatch) -> StoreWriter {
-        let place = self.ids.place(&batch.count_ids());
+    pub fn writer(&mut self, ids: &BTreeMap<IdBucket, usize>) -> StoreWriter {
+        let place = self.ids.place(ids);
         StoreWriter::new(Arc::clone(&self.tables), self.ids.first(), place)
     }
 
@@ -200,7 +202,7 @@ impl Store {
     /// # Errors
     /// When RocksDB cannot write.
     pub fn commit(&mut self, batch: StoreBatch, meta: &TaskMeta) -> Result<(), StoreError> {
-        let written = self.writer(&batch).write(batch, meta)?;
+        let written = self.writer(&batch.count_ids()).write(batch, meta)?;
         self.written(written)
     }
 

@@ -1,5 +1,8 @@
 //! Numbers of one width, side by side without gaps, the lowest bit first. Reading one costs the same wherever it stands.
 
+/// The widest number that lies within eight bytes at any bit of the first.
+const NARROW_MAX: u32 = 57;
+
 /// The bits that numbers up to `max` take; 0 for 0.
 #[must_use]
 pub const fn width_of(max: u64) -> u32 {
@@ -59,6 +62,12 @@ impl<'a> Packed<'a> {
     pub fn get(self, place: usize) -> u64 {
         let bit = place * self.width as usize;
         let rest = &self.bytes[bit / 8..];
+        // Nearly every number lies within eight bytes, wherever in its first byte it begins.
+        if self.width <= NARROW_MAX
+            && let Some(window) = rest.first_chunk()
+        {
+            return u64::from_le_bytes(*window) >> (bit % 8) & self.mask;
+        }
         let window = rest.first_chunk::<16>().map_or_else(
             || {
                 let mut window = [0; 16];

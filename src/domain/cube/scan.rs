@@ -18,8 +18,8 @@ use crate::domain::time::{Day, Hour};
 pub const GROUP_MAX: usize = 3;
 /// Hours of a UTC day.
 const HOURS: usize = 24;
-/// Groups of one block that are looked up in a table instead of by hash.
-const TABLE_MAX: usize = 1 << 16;
+/// A block's groups are looked up in a table instead of by hash where it has at most so many places a fact.
+const PLACES_PER_FACT: usize = 16;
 /// A place in the table that is not looked up yet.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -151,11 +151,11 @@ impl Scan {
             self.question.group.iter().map(|dimension| block.values(*dimension)).collect::<Result<_, _>>()?;
         let one_bucket = buckets.iter().all(|bucket| *bucket == buckets[0]);
         let hours = if one_bucket { Column::Constant(0) } else { block.hours()? };
-        let mut places = HOURS;
+        let mut places = if one_bucket { 1 } else { HOURS };
         for values in &dimensions {
             places = places.saturating_mul(values.texts.len() + 1);
         }
-        let mut table = if places <= TABLE_MAX { vec![UNKNOWN; places] } else { Vec::new() };
+        let mut table = if places <= PLACES_PER_FACT * rows.len() { vec![UNKNOWN; places] } else { Vec::new() };
         let mut groups = Vec::with_capacity(rows.len());
         for &row in rows {
             let hour = hour_of(&hours, row);
@@ -264,6 +264,12 @@ fn each(column: &Column<'_>, rows: &[u32], groups: &[u32], mut add: impl FnMut(u
     match column {
         Column::Constant(0) => {}
         Column::Constant(value) => groups.iter().for_each(|group| add(*group as usize, *value)),
-        _ => rows.iter().zip(groups).for_each(|(row, group)| add(*group as usize, column.get(*row as usize))),
+        Column::Packed { base, step, packed } => {
+            let value = |row: u32| base + i128::from(packed.get(row as usize) * step);
+            rows.iter().zip(groups).for_each(|(row, group)| add(*group as usize, value(*row)));
+        }
+        Column::Wide(_) => {
+            rows.iter().zip(groups).for_each(|(row, group)| add(*group as usize, column.get(*row as usize)));
+        }
     }
 }

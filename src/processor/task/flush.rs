@@ -2,6 +2,8 @@
 //! added to facts, encoding and writing it takes a while, so it is done in a thread of its own while the task
 //! folds and decides on; what it writes is what was folded when it began, and a task has at most one at a time (Law 6).
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,7 @@ use crate::clock::Clock as _;
 use crate::domain::credits::CreditSum;
 use crate::domain::cube::seal::Sealer;
 use crate::domain::cube::segment::Frozen;
+use crate::domain::dedupe::{IdBucket, Window};
 use crate::processor::orgs::Law;
 use crate::store::{Store, StoreBatch, StoreError, StoreWriter, TaskMeta, Written};
 use crate::telemetry::Telemetry;
@@ -24,8 +27,8 @@ pub(super) struct Flushing {
     thread: Option<JoinHandle<(Sealer, Frozen, Result<Sealing, StoreError>)>>,
     /// Whether what it adds is counted in metrics: a replay's was counted before.
     counts: bool,
-    /// Ids that the store does not tell of yet.
-    pub(super) ids: NewIds,
+    /// Ids that the store does not hold yet.
+    pub(super) ids: Arc<NewIds>,
     /// Usage and policies position that it brings the store to.
     positions: (i64, i64),
     started: Instant,
@@ -105,17 +108,22 @@ impl Task {
         // published yet, so they are read again after a crash.
         let policies_position = self.meta.policies_position.min(self.committed.1);
         let meta = TaskMeta { policies_position, policies: self.committed_policies, ..self.meta.clone() };
-        let (batch, ids) = self.batch()?;
+        let batch = self.batch()?;
+        let ids = Arc::new(std::mem::replace(&mut self.new_ids, std::mem::take(&mut self.spare_ids)));
+        let window = self.rules.window;
+        let counts = bucket_counts(&ids, window, window.oldest_live(self.meta.log_time));
         let rates = self.guard.as_ref().map_or(0, |guard| guard.rates.heap_bytes());
         // The sealer has the same texts once more.
         let heap = 2 * self.fold.heap_bytes() + rates;
         let mut sealer = self.sealer.take().expect("no flush is on its way, so the sealer is here");
         let frozen = self.fold.freeze();
-        let (writer, positions) = (self.store.writer(&batch), (meta.position, meta.policies_position));
+        let (writer, positions) = (self.store.writer(&counts), (meta.position, meta.policies_position));
+        let its_ids = Arc::clone(&ids);
         let flush = move || {
             // Linux keeps priorities by thread. Where it is refused the flush is as urgent as the rest.
             let _ = rustix::process::setpriority_process(None, NICENESS);
-            let sealing = write(&mut sealer, &frozen, writer, batch, &meta);
+            let sealing = write(&mut sealer, &frozen, (&its_ids, window), writer, batch, &meta);
+            drop(its_ids);
             (sealer, frozen, sealing)
         };
         let thread = std::thread::Builder::new().name(format!("flush-{}", self.partition)).spawn(flush);
@@ -145,8 +153,8 @@ impl Task {
         Ok(())
     }
 
-    /// What the batch holds besides facts, and the ids in it.
-    fn batch(&mut self) -> Result<(StoreBatch, NewIds), StoreError> {
+    /// What the batch holds besides facts and ids.
+    fn batch(&mut self) -> Result<StoreBatch, StoreError> {
         let mut batch = self.store.batch();
         self.fold.contents(|key, content| {
             batch.put_content(key, content);
@@ -154,10 +162,6 @@ impl Task {
         })?;
         if let Some(guard) = &mut self.guard {
             guard.rates.flush(|org, ring| batch.put_rate(org, ring));
-        }
-        let ids = std::mem::take(&mut self.new_ids);
-        for (&key, &seen) in &ids {
-            batch.put_id(self.rules.window.bucket(seen.at), key, seen);
         }
         batch.expire_ids_before(self.rules.window.oldest_live(self.meta.log_time));
         for (offset, terms) in self.new_terms.drain(..) {
@@ -169,7 +173,7 @@ impl Task {
                 None => batch.delete_level(&key),
             }
         }
-        Ok((batch, ids))
+        Ok(batch)
     }
 
     /// Waits for the flush on its way, if any, and takes note of what it wrote.
@@ -182,6 +186,10 @@ impl Task {
         let (sealer, frozen, sealing) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         self.sealer = Some(sealer);
         self.fold.thaw(frozen);
+        if let Some(mut ids) = Arc::into_inner(std::mem::take(&mut flushing.ids)) {
+            ids.clear();
+            self.spare_ids = ids;
+        }
         let sealing = sealing?;
         self.store.written(sealing.written)?;
         if flushing.counts {
@@ -250,6 +258,7 @@ impl Task {
 fn write(
     sealer: &mut Sealer,
     frozen: &Frozen,
+    (ids, window): (&NewIds, Window),
     writer: StoreWriter,
     mut batch: StoreBatch,
     meta: &TaskMeta,
@@ -260,9 +269,27 @@ fn write(
         batch.add(sealed);
         Ok::<(), StoreError>(())
     })?;
+    batch.put_ids(ids.iter().map(|&(key, seen)| (window.bucket(seen.at), key, seen)));
     let credits = sealer.credits(frozen).into_iter().map(|(product, model, credits)| {
         (product.unwrap_or_default().to_owned(), model.map(str::to_owned), credits)
     });
     let credits = credits.collect();
     Ok(Sealing { written: writer.write(batch, meta)?, rows, credits })
+}
+
+/// How many ids go to each bucket that is not expired.
+fn bucket_counts(ids: &NewIds, window: Window, oldest: IdBucket) -> BTreeMap<IdBucket, usize> {
+    let mut counts = BTreeMap::new();
+    // Log time hardly ever goes back, so buckets come in runs.
+    let (mut bucket, mut count) = (oldest, 0);
+    for of_id in ids.iter().map(|(_, seen)| window.bucket(seen.at)) {
+        if of_id != bucket {
+            *counts.entry(bucket).or_default() += count;
+            (bucket, count) = (of_id, 0);
+        }
+        count += 1;
+    }
+    *counts.entry(bucket).or_default() += count;
+    counts.retain(|bucket, count| *count > 0 && *bucket >= oldest);
+    counts
 }
