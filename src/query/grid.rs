@@ -3,8 +3,11 @@
 //! Every bucket of the range is present for each group that occurs in it (and without a grouping always), with zeros
 //! where nothing was used. A grid is bounded while it grows (Law 6). How it is ordered and paged: `usage`.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use crate::domain::cube::scan::{Question, Scan};
 use crate::domain::field_set::FieldSet;
@@ -27,7 +30,7 @@ const READ_MAX: u64 = 20_000_000;
 pub(super) struct Grid {
     pub(super) starts: Vec<Hour>,
     pub(super) groups: Vec<Vec<Option<String>>>,
-    pub(super) tallies: HashMap<usize, Tally>,
+    pub(super) tallies: HashMap<usize, Tally, RandomState>,
     pub(super) total: Tally,
 }
 
@@ -67,9 +70,9 @@ struct Filling<'a> {
     edges: &'a [Hour],
     wanted: FieldSet,
     groups: Vec<Vec<Option<String>>>,
-    numbers: HashMap<String, usize>,
+    numbers: HashMap<String, usize, RandomState>,
     key: String,
-    cells: HashMap<(usize, usize), Tally>,
+    cells: HashMap<(usize, usize), Tally, RandomState>,
     total: Tally,
     /// The bound that was passed: of what, and how many are allowed.
     over: Option<(&'static str, usize)>,
@@ -86,9 +89,9 @@ impl<'a> Filling<'a> {
             edges: &planned.edges,
             wanted: params.measures.iter().fold(ordered, |wanted, measure| wanted.and(measure.fields())),
             groups: Vec::new(),
-            numbers: HashMap::new(),
+            numbers: HashMap::default(),
             key: String::new(),
-            cells: HashMap::new(),
+            cells: HashMap::default(),
             total: Tally::new(),
             over: None,
         };
@@ -127,7 +130,7 @@ impl<'a> Filling<'a> {
         })?;
         self.check()?;
         for (bucket, group, tally) in scan.groups() {
-            self.add(bucket, &group, &tally);
+            self.put(bucket, &group, tally);
         }
         self.check()
     }
@@ -154,12 +157,25 @@ impl<'a> Filling<'a> {
         self.groups.len() - 1
     }
 
+    /// Adds those of the tally's fields that are wanted.
     fn add(&mut self, bucket: i32, group: &[Option<&str>], tally: &Tally) {
+        let mut wanted = Tally::new();
+        tally
+            .iter()
+            .filter(|(field, _)| self.wanted.holds(*field))
+            .for_each(|(field, value)| wanted.add(field, value));
+        self.put(bucket, group, wanted);
+    }
+
+    /// Adds a tally of wanted fields.
+    fn put(&mut self, bucket: i32, group: &[Option<&str>], tally: Tally) {
         let group = self.number(group);
-        let cell = self.cells.entry((usize::try_from(bucket).unwrap_or(0), group)).or_default();
-        for (field, value) in tally.iter().filter(|(field, _)| self.wanted.holds(*field)) {
-            cell.add(field, value);
-            self.total.add(field, value);
+        self.total.merge(&tally);
+        match self.cells.entry((usize::try_from(bucket).unwrap_or(0), group)) {
+            Entry::Occupied(mut cell) => cell.get_mut().merge(&tally),
+            Entry::Vacant(cell) => {
+                cell.insert(tally);
+            }
         }
         self.bound(self.groups.len() * (self.edges.len() - 1), self.cells.len());
     }
@@ -187,8 +203,8 @@ impl<'a> Filling<'a> {
         }
         let cells = self.cells.into_iter();
         let tallies = cells.map(|((bucket, group), tally)| (bucket * place.len() + place[group], tally)).collect();
-        let mut groups = self.groups;
-        groups.sort();
+        let mut unordered = self.groups;
+        let groups = order.iter().map(|group| std::mem::take(&mut unordered[*group])).collect();
         Grid { starts: self.edges[..self.edges.len() - 1].to_vec(), groups, tallies, total: self.total }
     }
 }

@@ -29,7 +29,8 @@ impl StoreMemory {
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         let eighth = bytes.max(SHARE_MIN) / 8;
-        let cache = Cache::new_lru_cache(5 * eighth);
+        // Few large shards: a day of a large org is one value of up to megabytes.
+        let cache = Cache::new_hyper_clock_cache(5 * eighth, 0);
         let write_buffers =
             WriteBufferManager::new_write_buffer_manager_with_cache(3 * eighth, false, cache.clone());
         Self {

@@ -3,6 +3,7 @@
 #[path = "../support/facts.rs"]
 mod facts;
 mod golden;
+mod rollups;
 mod support;
 
 use std::collections::BTreeMap;

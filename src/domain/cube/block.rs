@@ -2,8 +2,9 @@
 //! no other.
 //!
 //! version, number of facts, then each with its length before it: for each dimension its texts in order and which of them each fact
-//! has; the hours of the day; and behind a mask of the touched fields a column for each; then the latency buckets. Facts
-//! stand in the order of their dimension values and hour, each once. Next to read: `builder`, `merge`, `scan`.
+//! has; the hours of the day; and behind a mask of the touched fields a column for each; then the latency buckets. A large block
+//! has rollups behind them. Facts stand in the order of their dimension values and hour, each once. Next to read: `builder`,
+//! `merge`, `scan`.
 
 use super::FACTS_MAX;
 use super::column::Column;
@@ -15,6 +16,8 @@ use crate::domain::tally::Field;
 
 /// The version of the bytes; those of earlier ones stay readable.
 pub(super) const VERSION: u8 = 1;
+/// The version of a block that has rollups.
+pub(super) const WITH_ROLLUPS: u8 = 2;
 /// Instead of a column: it is the same as that of the credits.
 pub(super) const SAME_AS_CREDITS: u8 = 255;
 /// What a block is called in errors.
@@ -53,6 +56,8 @@ pub struct Block<'a> {
     columns: [&'a [u8]; PLAIN],
     latencies: Option<[&'a [u8]; 3]>,
     latencies_len: usize,
+    /// By dimension, the bytes of its rollup; empty where it has none.
+    rollups: [&'a [u8]; Dimension::COUNT],
 }
 
 /// The values of one dimension.
@@ -125,7 +130,11 @@ impl<'a> Block<'a> {
     /// # Errors
     /// When the bytes are none.
     pub fn read(bytes: &'a [u8]) -> Result<Self, StoredError> {
-        let mut reader = Reader::versioned(NAME, bytes, VERSION)?;
+        let mut reader = Reader::new(NAME, bytes);
+        let version = reader.u8()?;
+        if version != VERSION && version != WITH_ROLLUPS {
+            return Err(reader.wrong("unknown version"));
+        }
         let rows = u32::try_from(reader.u64()?).map_err(|_| reader.wrong("it has too many facts"))? as usize;
         let mut dimensions: [&[u8]; Dimension::COUNT] = [&[]; Dimension::COUNT];
         for dimension in &mut dimensions {
@@ -148,7 +157,24 @@ impl<'a> Block<'a> {
         if rows == 0 || rows > FACTS_MAX || latencies_len > rows * histogram::BUCKETS {
             return Err(reader.wrong("it has no facts or too many"));
         }
-        reader.end(Self { rows, dimensions, hours, mask, columns, latencies, latencies_len })
+        let mut rollups: [&[u8]; Dimension::COUNT] = [&[]; Dimension::COUNT];
+        let count = if version == WITH_ROLLUPS { reader.u64()? } else { 0 };
+        for _ in 0..count {
+            let dimension = usize::try_from(reader.u64()?).ok().and_then(|index| rollups.get_mut(index));
+            *dimension.ok_or_else(|| reader.wrong("it has a rollup of no dimension"))? = sized(&mut reader)?;
+        }
+        reader.end(Self { rows, dimensions, hours, mask, columns, latencies, latencies_len, rollups })
+    }
+
+    /// The same facts by one dimension and hour alone, where the block has that rollup.
+    ///
+    /// # Errors
+    /// When the bytes are none.
+    pub fn rollup(&self, dimension: Dimension) -> Result<Option<Self>, StoredError> {
+        match self.rollups[dimension.index()] {
+            [] => Ok(None),
+            bytes => Self::read(bytes).map(Some),
+        }
     }
 
     /// How many facts it holds.

@@ -1,12 +1,14 @@
 //! Facts in order -> the bytes of a block. Equal facts are added up; the same facts give the same bytes, in whichever
 //! parts they were added. Next to read: `block`.
 
-use super::block::{SAME_AS_CREDITS, VERSION, joined, kept};
+use super::block::{SAME_AS_CREDITS, VERSION, WITH_ROLLUPS, joined, kept};
 use super::column::put_column;
 use super::pack::{pack, width_of};
 use crate::domain::bytes::{put_text, put_u64};
 use crate::domain::dimension::Dimension;
 use crate::domain::tally::Field;
+
+mod rollup;
 
 /// The place of a fact in its block: a code for each dimension, which sorts as its text does and is 0 where there is none, and
 /// the hour of the day.
@@ -105,11 +107,17 @@ impl Builder {
     }
 
     /// Appends the block of the facts so far, at least one, and forgets them; `text` gives the text of a dimension's code.
-    pub fn finish<'t>(&mut self, text: impl Fn(Dimension, u32) -> &'t str, out: &mut Vec<u8>) {
+    pub fn finish<'t>(&mut self, text: &dyn Fn(Dimension, u32) -> &'t str, out: &mut Vec<u8>) {
+        let start = out.len();
         out.push(VERSION);
         put_u64(out, self.keys.len() as u64);
+        let mut rollups = Vec::new();
         for dimension in Dimension::ALL {
-            sized(out, |out| self.put_dimension(dimension, |code| text(dimension, code), out));
+            let mut codes = Vec::new();
+            sized(out, |out| codes = self.put_dimension(dimension, |code| text(dimension, code), out));
+            if codes != [0] && rollup::pays(codes.len(), self.keys.len()) {
+                rollups.push((dimension, self.rolled_up(dimension, &codes)));
+            }
         }
         self.scratch.clear();
         self.scratch.extend(self.keys.iter().map(|(_, hour)| i128::from(*hour)));
@@ -129,10 +137,24 @@ impl Builder {
         }
         self.put_latencies(out);
         self.clear();
+        if !rollups.is_empty() {
+            out[start] = WITH_ROLLUPS;
+            put_u64(out, rollups.len() as u64);
+        }
+        for (dimension, mut rollup) in rollups {
+            put_u64(out, dimension.index() as u64);
+            sized(out, |out| rollup.finish(text, out));
+        }
     }
 
-    /// The texts that the block uses in their order, and which of them each fact has.
-    fn put_dimension<'t>(&mut self, dimension: Dimension, text: impl Fn(u32) -> &'t str, out: &mut Vec<u8>) {
+    /// Appends the texts that the block uses in their order, and which of them each fact has. Returns their codes, behind a 0 where
+    /// a fact has none.
+    fn put_dimension<'t>(
+        &mut self,
+        dimension: Dimension,
+        text: impl Fn(u32) -> &'t str,
+        out: &mut Vec<u8>,
+    ) -> Vec<u32> {
         let place = dimension.index();
         self.stamp += 1;
         let mut used = Vec::new();
@@ -166,6 +188,10 @@ impl Builder {
             code => u64::from(self.places[code as usize].1),
         };
         pack(self.keys.iter().map(code), width, out);
+        if has_absent {
+            used.insert(0, 0);
+        }
+        used
     }
 
     /// How many latency buckets each fact has, which, and how often.

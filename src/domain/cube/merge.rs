@@ -108,7 +108,7 @@ pub fn merge(blocks: &[Block<'_>]) -> Result<Vec<Vec<u8>>, StoredError> {
     let mut merged = Vec::new();
     let mut finish = |builder: &mut Builder| {
         let mut bytes = Vec::new();
-        builder.finish(text, &mut bytes);
+        builder.finish(&text, &mut bytes);
         merged.push(bytes);
     };
     let next = |(place, cursor): (usize, &Cursor<'_>)| cursor.key().map(|key| Reverse((key, place)));

@@ -20,6 +20,8 @@ pub const GROUP_MAX: usize = 3;
 const HOURS: usize = 24;
 /// A block's groups are looked up in a table instead of by hash where it has at most so many places a fact.
 const PLACES_PER_FACT: usize = 16;
+/// Sums of one group that are added to in turn.
+const LANES: usize = 4;
 /// A place in the table that is not looked up yet.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -85,11 +87,15 @@ impl Scan {
         day: Day,
         bucket_of: impl Fn(Hour) -> Option<i32>,
     ) -> Result<(), StoredError> {
+        let rollup = self.rollup(block)?;
+        let block = rollup.as_ref().unwrap_or(block);
         self.facts += block.rows() as u64;
         let buckets: [Option<i32>; HOURS] =
             std::array::from_fn(|hour| bucket_of(Hour(day.first_hour().0 + i32::try_from(hour).unwrap_or(0))));
         let Some(rows) = self.selected(block, &buckets)? else { return Ok(()) };
         let groups = self.groups_of(block, &rows, &buckets)?;
+        let mut counts = vec![0; self.keys.len()];
+        groups.iter().for_each(|group| counts[*group as usize] += 1);
         let stride = self.fields.len();
         for (slot, &field) in self.fields.iter().enumerate() {
             let Some(column) = block.field(field)? else { continue };
@@ -99,6 +105,8 @@ impl Scan {
                     let sum = &mut sums[group * stride + slot];
                     *sum = joined(field, *sum, value);
                 });
+            } else if let Some(added) = added(&column, &rows, &groups, &counts) {
+                (0..).zip(added).for_each(|(group, value): (usize, _)| sums[group * stride + slot] += value);
             } else {
                 each(&column, &rows, &groups, |group, value| sums[group * stride + slot] += value);
             }
@@ -107,6 +115,14 @@ impl Scan {
             self.add_latencies(block, &rows, &groups)?;
         }
         Ok(())
+    }
+
+    /// The rollup that answers as the block does: that of the one dimension that is filtered or grouped by.
+    fn rollup<'a>(&self, block: &Block<'a>) -> Result<Option<Block<'a>>, StoredError> {
+        let Question { filter, group, .. } = &self.question;
+        let mut asked = filter.iter().map(|(dimension, _)| *dimension).chain(group.iter().copied());
+        let Some(first) = asked.next() else { return Ok(None) };
+        if asked.all(|dimension| dimension == first) { block.rollup(first) } else { Ok(None) }
     }
 
     /// The facts that pass; `None` when none does.
@@ -150,27 +166,39 @@ impl Scan {
         let dimensions: Vec<Values<'_>> =
             self.question.group.iter().map(|dimension| block.values(*dimension)).collect::<Result<_, _>>()?;
         let one_bucket = buckets.iter().all(|bucket| *bucket == buckets[0]);
-        let hours = if one_bucket { Column::Constant(0) } else { block.hours()? };
-        let mut places = if one_bucket { 1 } else { HOURS };
-        for values in &dimensions {
-            places = places.saturating_mul(values.texts.len() + 1);
+        let mut places = vec![0_u64; rows.len()];
+        let mut range = 1_u64;
+        if !one_bucket {
+            let hours = block.hours()?;
+            range = HOURS as u64;
+            places.iter_mut().zip(rows).for_each(|(place, row)| *place = hour_of(&hours, *row) as u64);
         }
-        let mut table = if places <= PLACES_PER_FACT * rows.len() { vec![UNKNOWN; places] } else { Vec::new() };
+        for values in &dimensions {
+            // At most 2^17 values of each of three dimensions, and 24 hours: no overflow.
+            let count = values.texts.len() as u64 + 1;
+            range *= count;
+            let code = |row: u32| u64::from(values.code(row as usize)).min(count - 1);
+            places.iter_mut().zip(rows).for_each(|(place, row)| *place = *place * count + code(*row));
+        }
+        let is_table = range <= (PLACES_PER_FACT * rows.len()) as u64;
+        let mut table = vec![UNKNOWN; if is_table { usize::try_from(range).unwrap_or(0) } else { 0 }];
         let mut groups = Vec::with_capacity(rows.len());
-        for &row in rows {
-            let hour = hour_of(&hours, row);
-            let mut codes = [0; GROUP_MAX];
-            let mut place = hour;
-            for (code, values) in codes.iter_mut().zip(&dimensions) {
-                *code = values.code(row as usize);
-                place = place.wrapping_mul(values.texts.len() + 1).wrapping_add(*code as usize);
-            }
-            if let Some(&known) = table.get(place).filter(|known| **known != UNKNOWN) {
+        for place in places {
+            let index = usize::try_from(place).unwrap_or(usize::MAX);
+            if let Some(&known) = table.get(index).filter(|known| **known != UNKNOWN) {
                 groups.push(known);
                 continue;
             }
+            let mut codes = [0; GROUP_MAX];
+            let mut rest = place;
+            for (code, values) in codes[..dimensions.len()].iter_mut().zip(&dimensions).rev() {
+                let count = values.texts.len() as u64 + 1;
+                *code = u32::try_from(rest % count).unwrap_or(0);
+                rest /= count;
+            }
+            let hour = usize::try_from(rest).unwrap_or(0);
             let group = self.group(&dimensions, codes, buckets[hour].unwrap_or_default());
-            if let Some(known) = table.get_mut(place) {
+            if let Some(known) = table.get_mut(index) {
                 *known = group;
             }
             groups.push(group);
@@ -257,6 +285,25 @@ impl Scan {
 
 fn hour_of(hours: &Column<'_>, row: u32) -> usize {
     usize::try_from(hours.get(row as usize)).unwrap_or(0).min(HOURS - 1)
+}
+
+/// What each group gains of a column: sums of the small numbers that it is packed in, which are made whole once a group. `None` for
+/// a column whose sums might not fit 64 bits, or when there are fewer rows than groups.
+fn added(column: &Column<'_>, rows: &[u32], groups: &[u32], counts: &[u32]) -> Option<impl Iterator<Item = i128>> {
+    let Column::Packed { base, step, packed } = column else { return None };
+    let fits = packed.max().checked_mul(rows.len() as u64).is_some();
+    if !fits || rows.len() < counts.len() {
+        return None;
+    }
+    // Neighbours are often of one group: they are added in turn to several sums, so that none waits for the one before.
+    let mut sums = vec![[0_u64; LANES]; counts.len()];
+    let values = rows.iter().map(|row| packed.get(*row as usize));
+    for (value, (group, lane)) in values.zip(groups.iter().zip((0..LANES).cycle())) {
+        sums[*group as usize][lane] += value;
+    }
+    let (base, step) = (*base, i128::from(*step));
+    let sums = sums.into_iter().map(|lanes| lanes.iter().map(|sum| i128::from(*sum)).sum::<i128>());
+    Some(sums.zip(counts).map(move |(sum, count)| sum * step + base * i128::from(*count)))
 }
 
 /// Gives each of `rows` its number in the column, with its group.

@@ -130,7 +130,7 @@ impl Sealer {
         let facts = self.builder.len();
         let Self { texts, sorted, builder, block, .. } = self;
         block.clear();
-        builder.finish(|_: Dimension, code| texts.text(sorted[code as usize - 1]).unwrap_or_default(), block);
+        builder.finish(&|_: Dimension, code| texts.text(sorted[code as usize - 1]).unwrap_or_default(), block);
         facts
     }
 
