@@ -62,7 +62,7 @@ fn decided(settings: &Settings, args: &LatencyArgs) -> Result<Vec<Duration>, App
     }
     producer.flush(PATIENCE)?;
     let dir = Directory::new(settings)?;
-    let app = site.start(dir.path())?;
+    let app = site.start(&site.group(), dir.path())?;
     while app.health().ready().is_err() && !app.is_ending() {
         std::thread::park_timeout(Duration::from_millis(20));
     }

@@ -29,9 +29,10 @@ const FLUSH: u64 = 100_000;
 /// Users of the org: they make most of its facts distinct.
 const USERS: u32 = 5_000;
 /// What is asked, by its name in the table.
-const QUESTIONS: [(&str, &[(&str, &str)]); 4] = [
+const QUESTIONS: [(&str, &[(&str, &str)]); 5] = [
     ("30 days by product", &[("bucket", "none"), ("group_by", "product")]),
-    ("hours of 30 days", &[("bucket", "hour"), ("group_by", "product"), ("filter", "operation:ask")]),
+    ("hours of 30 days", &[("bucket", "hour")]),
+    ("hours of an operation", &[("bucket", "hour"), ("group_by", "product"), ("filter", "operation:ask")]),
     (
         "users of a model",
         &[("bucket", "none"), ("group_by", "user"), ("order_by", "credits desc"), ("filter", "model:sage-4")],

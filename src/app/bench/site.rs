@@ -73,10 +73,15 @@ impl Site {
         &self.settings.kafka
     }
 
-    /// An instance of a new group with its stores in `dir`, from the start of the log.
-    pub(super) fn start(&self, dir: &Path) -> Result<App, AppError> {
+    /// The name of a new group.
+    pub(super) fn group(&self) -> String {
+        format!("{}-{}", self.settings.kafka.group_id, nonce())
+    }
+
+    /// An instance of that group with its stores in `dir`; a new group begins at the start of the log.
+    pub(super) fn start(&self, group: &str, dir: &Path) -> Result<App, AppError> {
         let mut settings = self.settings.clone();
-        settings.kafka.group_id = format!("{}-{}", settings.kafka.group_id, nonce());
+        group.clone_into(&mut settings.kafka.group_id);
         dir.clone_into(&mut settings.store.dir);
         // Another round's decisions stand in the control topic.
         let adopt_from = Some(AdoptFrom::Store);
