@@ -1,5 +1,5 @@
 //! The store against real files: what is on disk keeps its meaning, a commit is whole or absent, and a reader sees
-//! one position. Helpers here; read on: `format`, `commits`, `ids`, `reads`.
+//! one position. Helpers here; read on: `format`, `commits`, `ids`, `merge_crash`, `reads`.
 
 #![allow(clippy::must_use_candidate, clippy::missing_errors_doc, reason = "helpers of these tests alone")]
 
@@ -8,6 +8,7 @@ mod commits;
 mod facts;
 mod format;
 mod ids;
+mod merge_crash;
 mod reads;
 
 use std::ops::ControlFlow;
