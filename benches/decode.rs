@@ -9,9 +9,9 @@ use serde::Deserialize;
 use tallyman::codec::schemas::current;
 use tallyman::codec::{Decoder, RecordType, RegistryError, SchemaRegistry, ValueEncoding, encode_usage};
 use tallyman::domain::credits::Credits;
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::event::{Dims, Multiplier, Status, UsageEvent};
 use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::dimension::Dimension;
+use tallyman::domain::usage::event::{Dims, Multiplier, Status, UsageEvent};
 
 struct Registry;
 

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use foldhash::fast::FixedState;
 use tallyman::cli::generator::{Generator, Load};
 use tallyman::codec::{Decoder, ValueEncoding, encode_usage};
-use tallyman::domain::content::Content;
+use tallyman::domain::cube::fold::{ContentKey, Contents, Fold};
 use tallyman::domain::cube::seal::Sealer;
-use tallyman::domain::dedupe::IdHasher;
-use tallyman::domain::fold::{ContentKey, Contents, Fold};
 use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::content::Content;
+use tallyman::domain::usage::dedupe::IdHasher;
 
 /// Events whose instructions are counted.
 const INSTRUCTIONS_OF: usize = 50_000;

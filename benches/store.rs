@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
+use tallyman::domain::cube::field_set::FieldSet;
 use tallyman::domain::cube::scan::Question;
 use tallyman::domain::cube::seal::Sealer;
 use tallyman::domain::cube::segment::{Frozen, Segment};
-use tallyman::domain::dedupe::{IdBucket, IdKey, Seen};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::field_set::FieldSet;
-use tallyman::domain::tally::{Field, Tally};
+use tallyman::domain::cube::tally::{Field, Tally};
 use tallyman::domain::time::{Hour, Timestamp};
+use tallyman::domain::usage::dedupe::{IdBucket, IdKey, Seen};
+use tallyman::domain::usage::dimension::Dimension;
 use tallyman::store::{FoldSettings, PoliciesRead, Store, StoreMemory, TaskMeta, UsageCounts};
 
 const BATCH: usize = 100_000;

@@ -6,11 +6,11 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::replay::{Replay, Step};
-use tallyman::domain::terms::{CreditGrant, DefaultTerms};
-use tallyman::domain::terms_book::OrgTerms;
+use tallyman::domain::limits::walk::{Terms, Walk};
+use tallyman::domain::terms::book::OrgTerms;
+use tallyman::domain::terms::records::{CreditGrant, DefaultTerms};
 use tallyman::domain::time::{Hour, Timestamp};
-use tallyman::domain::walk::{Terms, Walk};
+use tallyman::domain::what_if::replay::{Replay, Step};
 
 /// Hours of three years before now, each with usage.
 const HOURS: i32 = 3 * 365 * 24;

@@ -7,8 +7,8 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use tallyman::domain::dimension::Dimension;
 use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::dimension::Dimension;
 use tallyman::gateway::table::{Request, Rules};
 use tallyman::gateway::{Gateway, Source};
 use tallyman::kafka::KafkaSettings;

@@ -2,7 +2,7 @@
 
 use tallyman::codec::terms_document::{DocumentDefaults, DocumentErrors, parse as parse_documents};
 use tallyman::codec::terms_fields;
-use tallyman::domain::terms::{BudgetAction, LimitMode, TermsRecord};
+use tallyman::domain::terms::records::{BudgetAction, LimitMode, TermsRecord};
 use tallyman::domain::time::Timestamp;
 
 fn defaults() -> DocumentDefaults {

@@ -28,9 +28,9 @@ use super::{App, AppError, Wiring};
 use crate::cli::dev::DevArgs;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
-use crate::domain::decision::LimitDecision;
-use crate::domain::scope::Scope;
-use crate::domain::terms::DefaultTerms;
+use crate::domain::limits::decision::LimitDecision;
+use crate::domain::limits::scope::Scope;
+use crate::domain::terms::records::DefaultTerms;
 use crate::kafka::{self, Embedded, OffsetKeeper, Producer};
 
 /// Partitions of each topic.

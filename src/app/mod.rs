@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::clock::Clock;
 use crate::codec::{Decoder, Encoder, SchemaRegistry};
 use crate::config::{self, ConfigError, Settings};
-use crate::domain::terms::DefaultTerms;
+use crate::domain::terms::records::DefaultTerms;
 use crate::domain::zones;
 use crate::gateway::{Gateway, GatewayError, Source};
 use crate::http::{self, ApiState, Gate, HttpError, Listeners};

@@ -18,10 +18,10 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::codec::terms_document::{DocumentDefaults, DocumentError, DocumentErrors, TermsDocument, parse};
 use crate::codec::{DecodeError, Decoder, FieldChange, SchemaRegistry, ValueEncoding, differences, encode_terms};
 use crate::config::Settings;
-use crate::domain::murmur2::partition_of;
-use crate::domain::terms::{DefaultTerms, TermsRecord};
-use crate::domain::terms_change::{TermsLog, effective_at, entity, updated_by};
-use crate::domain::terms_notes::notes;
+use crate::domain::terms::change::{TermsLog, effective_at, entity, updated_by};
+use crate::domain::terms::notes::notes;
+use crate::domain::terms::records::{DefaultTerms, TermsRecord};
+use crate::domain::usage::murmur2::partition_of;
 use crate::kafka::{self, Producer, Sent};
 
 /// How long the cluster may take to acknowledge.

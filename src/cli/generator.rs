@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 
 use super::catalogue::{CATEGORIES, DEPARTMENTS, DETAILS, PRODUCTS, Product};
 use crate::domain::credits::{CreditSum, Credits};
-use crate::domain::dimension::Dimension;
-use crate::domain::event::{Dims, Multiplier, Status, UsageEvent};
 use crate::domain::time::{Hour, Timestamp};
+use crate::domain::usage::dimension::Dimension;
+use crate::domain::usage::event::{Dims, Multiplier, Status, UsageEvent};
 
 /// How many events back a duplicate may reach, and how many pieces of content are being worked on.
 const RECENT: usize = 512;

@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use crate::codec::Decoder;
     use crate::domain::credits::CreditSum;
-    use crate::domain::event::Event;
+    use crate::domain::usage::event::Event;
     use crate::kafka::{Embedded, read_topic};
 
     #[derive(clap::Parser)]

@@ -14,9 +14,9 @@ use super::table::{Output, Table, shown};
 use crate::codec::terms_document::{DocumentErrors, TermsDocument};
 use crate::codec::terms_fields;
 use crate::config::Settings;
-use crate::domain::simulate::{Moment, PeriodOutcome};
-use crate::domain::simulate_budgets::{self, Reached, ScopePair};
 use crate::domain::time::Timestamp;
+use crate::domain::what_if::simulate::{Moment, PeriodOutcome};
+use crate::domain::what_if::simulate_budgets::{self, Reached, ScopePair};
 
 /// Budgets' scopes that the table shows; CSV and JSON have all that the answer has.
 const SCOPES_SHOWN: usize = 20;

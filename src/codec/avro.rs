@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use super::avro_plan::{NO_SLOT, Null, Plan, Shape};
 use super::reader::{Fault, FieldReader, Read, twos_complement};
 use super::slots::{Entry, Raw, Slots};
-use crate::domain::reject::{Reason, Reject};
 use crate::domain::time::Timestamp;
+use crate::domain::usage::reject::{Reason, Reject};
 
 /// The most items of a list in a record: a count costs no bytes when the items have none (Law 6).
 const ITEMS_MAX: usize = 100_000;

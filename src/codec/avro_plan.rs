@@ -9,7 +9,7 @@ use apache_avro::schema::{InnerDecimalSchema, RecordSchema, UuidSchema};
 use super::compatibility::can_read;
 use super::schemas::{NAMESPACE, RecordType, current};
 use super::terms::AUTO_PURCHASE;
-use crate::domain::reject::{Reason, Reject};
+use crate::domain::usage::reject::{Reason, Reject};
 
 /// The slot of a field that nobody reads.
 pub(crate) const NO_SLOT: u8 = u8::MAX;

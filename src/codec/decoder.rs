@@ -16,10 +16,10 @@ use super::schemas::{RecordType, RegistryError, SchemaRegistry, current, known};
 use super::slots::Slots;
 use super::unknown::UnknownFields;
 use super::{events, terms};
-use crate::domain::decision::{Heartbeat, LimitDecision};
-use crate::domain::event::Event;
-use crate::domain::reject::{Reason, Reject};
-use crate::domain::terms::TermsRecord;
+use crate::domain::limits::decision::{Heartbeat, LimitDecision};
+use crate::domain::terms::records::TermsRecord;
+use crate::domain::usage::event::Event;
+use crate::domain::usage::reject::{Reason, Reject};
 
 /// The greatest id that a registry gives: it counts from 1, with 31 bits.
 const SCHEMA_ID_MAX: u32 = i32::MAX.unsigned_abs();

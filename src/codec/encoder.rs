@@ -8,11 +8,11 @@ use super::json_writer::{JsonWriter, Nulls};
 use super::schemas::{RecordType, RegistryError, SchemaRegistry, current};
 use super::writer::FieldWriter;
 use super::{events, outputs, terms};
-use crate::domain::alert::Alert;
-use crate::domain::decision::{Heartbeat, LimitDecision};
-use crate::domain::event::{Event, EventType, UsageEvent};
-use crate::domain::purchase::PurchaseRequested;
-use crate::domain::terms::TermsRecord;
+use crate::domain::limits::alert::Alert;
+use crate::domain::limits::decision::{Heartbeat, LimitDecision};
+use crate::domain::limits::purchase::PurchaseRequested;
+use crate::domain::terms::records::TermsRecord;
+use crate::domain::usage::event::{Event, EventType, UsageEvent};
 
 /// How outputs are encoded: `kafka.output_encoding`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,12 +4,12 @@
 use super::reader::{COUNT_MAX, Fault, FieldReader, Read, SIGNED};
 use super::slots::{Raw, Slots};
 use super::writer::FieldWriter;
-use crate::domain::dimension::Dimension;
-use crate::domain::event::{
+use crate::domain::id::{ID_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::domain::usage::dimension::Dimension;
+use crate::domain::usage::event::{
     Event, Multiplier, Outcome, OutcomeRecorded, Status, Subject, UsageAdjusted, UsageEvent,
 };
-use crate::domain::id::{ID_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::domain::reject::Reason;
+use crate::domain::usage::reject::Reason;
 
 /// The dimensions that usage and corrections must name.
 const REQUIRED: &[Dimension] = &[Dimension::Product, Dimension::Operation];

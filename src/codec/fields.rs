@@ -8,8 +8,8 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::encoder::{decision_bytes, terms_bytes};
-use crate::domain::decision::LimitDecision;
-use crate::domain::terms::TermsRecord;
+use crate::domain::limits::decision::LimitDecision;
+use crate::domain::terms::records::TermsRecord;
 
 /// A JSON object that keeps the order of its fields.
 #[derive(Clone, Debug, Default, PartialEq)]

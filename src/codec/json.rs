@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 
 use super::schemas::RecordType;
 use super::slots::{Entry, Raw, Slots};
-use crate::domain::reject::{Reason, Reject};
+use crate::domain::usage::reject::{Reason, Reject};
 
 /// The attributes of a `CloudEvent`'s envelope are no fields of the record; unknown ones are extensions.
 const SPEC_VERSION: &str = "specversion";

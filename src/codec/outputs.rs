@@ -6,14 +6,14 @@ use std::borrow::Cow;
 use super::reader::{FieldReader, Read};
 use super::slots::Slots;
 use super::writer::FieldWriter;
-use crate::domain::alert::Alert;
 use crate::domain::credits::CreditSum;
-use crate::domain::decision::{Action, Cause, DecisionReason, Figures, Heartbeat, Level, LimitDecision};
-use crate::domain::dimension::Dimension;
-use crate::domain::purchase::PurchaseRequested;
-use crate::domain::scope::{BudgetScope, Scope};
-use crate::domain::terms::BudgetPeriod;
+use crate::domain::limits::alert::Alert;
+use crate::domain::limits::decision::{Action, Cause, DecisionReason, Figures, Heartbeat, Level, LimitDecision};
+use crate::domain::limits::purchase::PurchaseRequested;
+use crate::domain::limits::scope::{BudgetScope, Scope};
+use crate::domain::terms::records::BudgetPeriod;
 use crate::domain::time::Timestamp;
+use crate::domain::usage::dimension::Dimension;
 
 /// What we wrote ourselves is read whatever its length.
 const ANY_LENGTH: usize = usize::MAX;

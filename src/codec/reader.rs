@@ -6,11 +6,11 @@
 use std::borrow::Cow;
 
 use crate::domain::credits::{Credits, DecimalError, RECORD_CREDITS_MAX};
-use crate::domain::dimension::Dimension;
-use crate::domain::event::Dims;
 use crate::domain::id::{VALUE_BYTES_MAX, is_id};
-use crate::domain::reject::{Reason, Reject};
 use crate::domain::time::Timestamp;
+use crate::domain::usage::dimension::Dimension;
+use crate::domain::usage::event::Dims;
+use crate::domain::usage::reject::{Reason, Reject};
 
 /// The greatest count of one record (CONTRACT.md, Records).
 pub(crate) const COUNT_MAX: i64 = 1_000_000_000_000;

@@ -7,8 +7,8 @@ use std::mem::take;
 use super::reader::{Fault, FieldReader, Read, twos_complement};
 use super::schemas::FIELDS_MAX;
 use crate::domain::credits::parse_decimal;
-use crate::domain::reject::Reason;
 use crate::domain::time::Timestamp;
+use crate::domain::usage::reject::Reason;
 
 /// What is wrong with a text that is none.
 pub(crate) const NOT_TEXT: &str = "must be text";

@@ -1,9 +1,9 @@
 //! Seen ids in the store: small sorted runs of one bucket, segment and range of ids. A run is a list of entries of fixed length,
 //! without a version byte: there are millions, and the key's kind versions both.
 
-use crate::domain::bytes::{Reader, StoredError};
-use crate::domain::dedupe::{IdBucket, IdKey, Seen};
+use crate::domain::cube::bytes::{Reader, StoredError};
 use crate::domain::time::Timestamp;
+use crate::domain::usage::dedupe::{IdBucket, IdKey, Seen};
 
 const RUN: u8 = 10;
 const FILTER: u8 = 11;

@@ -3,9 +3,9 @@
 //!
 //! An org's bytes end with a 0, which no legal id holds, so that one org's keys are one range.
 
-use crate::domain::bytes::{Reader, StoredError};
-use crate::domain::fold::ContentKey;
-use crate::domain::scope::Scope;
+use crate::domain::cube::bytes::{Reader, StoredError};
+use crate::domain::cube::fold::ContentKey;
+use crate::domain::limits::scope::Scope;
 use crate::domain::time::{Day, Hour};
 
 // 1 was a row of a view.

@@ -3,16 +3,16 @@
 //! As in `store_values`, each opens with a version byte and the same value gives the same bytes. The type number of
 //! a terms record stands in its key.
 
-use crate::domain::bytes::{Reader, StoredError, put_i64, put_i128, put_option, put_text, put_u64};
 use crate::domain::credits::{CreditSum, Credits};
-use crate::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
-use crate::domain::dimension::Dimension;
-use crate::domain::scope::{BudgetScope, Scope};
-use crate::domain::terms::{
+use crate::domain::cube::bytes::{Reader, StoredError, put_i64, put_i128, put_option, put_text, put_u64};
+use crate::domain::limits::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
+use crate::domain::limits::scope::{BudgetScope, Scope};
+use crate::domain::terms::records::{
     AutoPurchase, Budget, BudgetAction, BudgetPeriod, CreditGrant, Label, LimitMode, OrgPolicy, OrgStatus,
     PurchaseDeclined, TermsRecord,
 };
 use crate::domain::time::Timestamp;
+use crate::domain::usage::dimension::Dimension;
 
 const VERSION: u8 = 1;
 

@@ -3,14 +3,14 @@
 //!
 //! The same value gives the same bytes, so that two folds of one log can be compared byte by byte (Law 2).
 
-use crate::domain::bytes::{Reader, StoredError, put_i64, put_i128, put_option, put_text, put_u64};
-use crate::domain::content::{Content, Settled, Values};
 use crate::domain::credits::CreditSum;
-use crate::domain::dimension::Dimension;
-use crate::domain::event::Outcome;
-use crate::domain::rate::RateRing;
-use crate::domain::tally::Tally;
+use crate::domain::cube::bytes::{Reader, StoredError, put_i64, put_i128, put_option, put_text, put_u64};
+use crate::domain::cube::tally::Tally;
+use crate::domain::limits::rate::RateRing;
 use crate::domain::time::{Hour, Timestamp};
+use crate::domain::usage::content::{Content, Settled, Values};
+use crate::domain::usage::dimension::Dimension;
+use crate::domain::usage::event::Outcome;
 
 const VERSION: u8 = 1;
 /// Totals whose latency buckets are a list; version 1 was a row of a view.

@@ -6,13 +6,13 @@ use super::schemas::RecordType;
 use super::slots::{Raw, Slots};
 use super::writer::FieldWriter;
 use crate::domain::credits::Credits;
-use crate::domain::dimension::Dimension;
 use crate::domain::id::VALUE_BYTES_MAX;
-use crate::domain::reject::Reason;
-use crate::domain::terms::{
+use crate::domain::terms::records::{
     AutoPurchase, Budget, BudgetAction, BudgetPeriod, CreditGrant, Label, LimitMode, OrgPolicy, OrgStatus,
     PurchaseDeclined, TermsRecord,
 };
+use crate::domain::usage::dimension::Dimension;
+use crate::domain::usage::reject::Reason;
 
 /// The fields of `OrgPolicy.auto_purchase`.
 pub(crate) const AUTO_PURCHASE: &[&str] =
@@ -164,7 +164,7 @@ fn thresholds(slots: &mut Slots<'_>) -> Read<Vec<i32>> {
 fn time_zone(slots: &mut Slots<'_>) -> Read<String> {
     let Some(name) = slots.opt_text(VALUE_BYTES_MAX)? else { return Ok("UTC".to_owned()) };
     // The same database as periods are made with, whatever the machine has.
-    if crate::domain::period::time_zone(&name).is_none() {
+    if crate::domain::terms::period::time_zone(&name).is_none() {
         return Err(slots.fault(Reason::BadField, format!("is {name:?}, no IANA time zone")));
     }
     Ok(name.into_owned())

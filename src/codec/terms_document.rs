@@ -12,9 +12,9 @@ use super::reader::MISSING;
 use super::schemas::RecordType;
 use super::slots::{Entry, NOT_TEXT, Raw, Slots};
 use super::terms::{AUTO_PURCHASE, read};
-use crate::domain::dimension::Dimension;
-use crate::domain::terms::{OrgPolicy, TermsRecord};
+use crate::domain::terms::records::{OrgPolicy, TermsRecord};
 use crate::domain::time::Timestamp;
+use crate::domain::usage::dimension::Dimension;
 
 /// What a document may leave out.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 use super::schemas::RecordType;
 use super::slots::{Entry, Raw, Slots};
 use super::terms::AUTO_PURCHASE;
-use crate::domain::dimension::Dimension;
+use crate::domain::usage::dimension::Dimension;
 
 /// The most fields of one value whose names are kept; all are counted (Law 6).
 const NAMES_MAX: usize = 8;

@@ -1,9 +1,9 @@
 //! How a record's fields are written, whatever the encoding: one call per field, in the order of its schema.
 
 use crate::domain::credits::Credits;
-use crate::domain::dimension::Dimension;
-use crate::domain::event::Dims;
 use crate::domain::time::Timestamp;
+use crate::domain::usage::dimension::Dimension;
+use crate::domain::usage::event::Dims;
 
 /// Writes fields one after the other. `opt_` methods are for fields that may be null, the others for required ones.
 pub(crate) trait FieldWriter: Sized {

@@ -3,7 +3,7 @@
 
 use super::reader::Reader;
 use crate::codec::terms_document::{Setting, policy_of_settings, policy_settings};
-use crate::domain::terms::{DefaultTerms, OrgPolicy};
+use crate::domain::terms::records::{DefaultTerms, OrgPolicy};
 
 const KEY: &str = "limits.default";
 

@@ -20,7 +20,7 @@ pub use entries::Origin;
 pub use units::duration;
 
 use crate::codec::OutputEncoding;
-use crate::domain::terms::DefaultTerms;
+use crate::domain::terms::records::DefaultTerms;
 use crate::gateway::table::Rules;
 use crate::kafka::KafkaSettings;
 use crate::telemetry::log::LogFormat;

@@ -10,7 +10,7 @@ use super::reader::Reader;
 use super::units::{Parsed, duration, number, one_of, size, switch, text};
 use super::{ConfigError, Gate, Http, Log, Registry, Settings, Store, TimeBounds, is_secret, limits, zones};
 use crate::codec::OutputEncoding;
-use crate::domain::decision::Action;
+use crate::domain::limits::decision::Action;
 use crate::domain::zones as domain_zones;
 use crate::gateway::table::{Rules, WhenStale};
 use crate::kafka::{KafkaSettings, Topics};

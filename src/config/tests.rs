@@ -149,7 +149,7 @@ fn an_org_policys_fields_can_be_the_default() {
     assert_eq!(policy.base_allocation.micros(), 1_000_500_000);
     assert_eq!(policy.thresholds, [50, 100]);
     assert_eq!((policy.anchor_day, policy.time_zone.as_str()), (15, "Europe/Berlin"));
-    assert_eq!(policy.limit_mode, crate::domain::terms::LimitMode::Soft);
+    assert_eq!(policy.limit_mode, crate::domain::terms::records::LimitMode::Soft);
 }
 
 #[test]

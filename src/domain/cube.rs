@@ -7,13 +7,19 @@
 pub mod block;
 pub mod builder;
 pub mod bundle;
+pub mod bytes;
 pub mod column;
 pub mod combos;
+pub mod field_set;
+pub mod fold;
+pub mod histogram;
+pub mod interner;
 pub mod merge;
 pub mod pack;
 pub mod scan;
 pub mod seal;
 pub mod segment;
+pub mod tally;
 
 /// A merged block holds at most so many facts: a large (org, day) has several, so that merging and scanning need little memory.
 pub const FACTS_MAX: usize = 65_536;

@@ -1,7 +1,7 @@
 //! A set of dimensions: which of them a request has, and which of them an org has decisions of. Its bits stand in the order in
 //! which scopes are told.
 
-use crate::domain::dimension::Dimension;
+use crate::domain::usage::dimension::Dimension;
 
 /// Which bit is a dimension's, by its number: the bits stand in the order of [`Dimension::TOLD_FIRST`].
 const BITS: [u16; Dimension::COUNT] = {

@@ -142,8 +142,8 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::codec::decision_bytes;
     use crate::domain::credits::CreditSum;
-    use crate::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
-    use crate::domain::scope::Scope;
+    use crate::domain::limits::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
+    use crate::domain::limits::scope::Scope;
     use crate::gateway::table::{Request, Rules};
     use crate::kafka::KafkaSettings;
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::key::budget_at;
 use crate::codec::{self, DecodeError, Decoder};
 use crate::domain::credits::CreditSum;
-use crate::domain::decision::{Action, DecisionReason, LimitDecision};
+use crate::domain::limits::decision::{Action, DecisionReason, LimitDecision};
 use crate::domain::time::Timestamp;
 
 /// Why a decision is what it is; one that this version does not know is kept as text.

@@ -1,7 +1,7 @@
-//! A decision's key read back: which scope it speaks of. Keys are told apart as [`crate::domain::scope::Scope::key`] writes them; a
+//! A decision's key read back: which scope it speaks of. Keys are told apart as [`crate::domain::limits::scope::Scope::key`] writes them; a
 //! dimension of a later version is no error, for it matches no request of this one.
 
-use crate::domain::dimension::Dimension;
+use crate::domain::usage::dimension::Dimension;
 
 /// What a key of the decisions topic speaks of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ fn decoded(part: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::scope::{BudgetScope, Scope};
+    use crate::domain::limits::scope::{BudgetScope, Scope};
 
     fn budget(dimension: Option<Dimension>, value: Option<&str>) -> String {
         let budget = BudgetScope { dimension, value: value.map(Into::into), budget_id: "b:1".into() };

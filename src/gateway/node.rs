@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::dimensions::Dimensions;
 use super::held::{Held, Read};
-use crate::domain::decision::Action;
-use crate::domain::dimension::Dimension;
+use crate::domain::limits::decision::Action;
+use crate::domain::usage::dimension::Dimension;
 
 /// A decision and what ranks it, beside each other: only the one that is told is looked at closer.
 #[derive(Clone, Debug)]

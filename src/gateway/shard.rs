@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::dimensions::Dimensions;
 use super::node::{Node, Org, Slot};
-use crate::domain::decision::Action;
+use crate::domain::limits::decision::Action;
 
 /// An org or a value, as far as most checks look.
 #[derive(Clone, Debug)]

@@ -22,10 +22,10 @@ use super::verdict::Basis;
 pub use super::verdict::{Request, Verdict};
 use crate::clock::Clock;
 use crate::codec::{DecodeError, Decoder};
-use crate::domain::decision::Action;
-use crate::domain::dimension::Dimension;
-use crate::domain::murmur2::partition_of;
+use crate::domain::limits::decision::Action;
 use crate::domain::time::Timestamp;
+use crate::domain::usage::dimension::Dimension;
+use crate::domain::usage::murmur2::partition_of;
 
 /// `gate.stale`: what holds while a partition's heartbeat is old.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use super::node::{Node, Slot};
 use super::root::Root;
 use super::shard::Entry;
 use super::verdict::{Basis, Verdict};
-use crate::domain::decision::Action;
-use crate::domain::dimension::Dimension;
+use crate::domain::limits::decision::Action;
+use crate::domain::usage::dimension::Dimension;
 
 /// Where in a node a decision stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use super::dimensions::Dimensions;
 use super::held::Held;
 use super::told::Place;
-use crate::domain::decision::{Action, LimitDecision};
-use crate::domain::dimension::Dimension;
+use crate::domain::limits::decision::{Action, LimitDecision};
 use crate::domain::time::Timestamp;
+use crate::domain::usage::dimension::Dimension;
 
 /// What a request will be counted under: its org, and the values of those dimensions that the gateway knows.
 #[derive(Clone, Copy, Debug)]

@@ -13,9 +13,9 @@ use axum::response::{IntoResponse as _, Response};
 use super::ApiState;
 use super::problem::Problem;
 use crate::clock::Clock;
-use crate::domain::decision::Action;
-use crate::domain::dimension::Dimension;
 use crate::domain::id::{is_id, is_value};
+use crate::domain::limits::decision::Action;
+use crate::domain::usage::dimension::Dimension;
 use crate::gateway::table::{Request, Table, Verdict};
 use crate::telemetry::Telemetry;
 

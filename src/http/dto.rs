@@ -6,11 +6,11 @@ use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::{Value as Json, json};
 
 use super::object::{Object, object};
+use crate::domain::analysis::summary::{PERCENT_SCALE, Summary};
 use crate::domain::credits::{CreditSum, format_decimal};
-use crate::domain::dimension::Dimension;
-use crate::domain::summary::{PERCENT_SCALE, Summary};
-use crate::domain::terms::LimitMode;
+use crate::domain::terms::records::LimitMode;
 use crate::domain::time::{Day, Timestamp};
+use crate::domain::usage::dimension::Dimension;
 use crate::query::{Measure, PeriodEntry, Standing, SummaryAnswer, UsageAnswer, Value, decision_fields};
 
 /// The greatest integer that every JSON reader keeps exact.

@@ -5,10 +5,10 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::json;
 
-use crate::domain::decision::LimitDecision;
-use crate::domain::dimension::Dimension;
-use crate::domain::explain::Remedy;
-use crate::domain::terms::TermsRecord;
+use crate::domain::limits::decision::LimitDecision;
+use crate::domain::terms::records::TermsRecord;
+use crate::domain::usage::dimension::Dimension;
+use crate::domain::what_if::explain::Remedy;
 use crate::query::{ExplainParams, ExplainedDay, Explanation, TopicNames, decision_fields, terms_fields};
 
 use super::dto::{credits, date, text};

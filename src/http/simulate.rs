@@ -8,9 +8,9 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::domain::dimension::Dimension;
-use crate::domain::simulate::{Moment, PeriodOutcome};
-use crate::domain::simulate_budgets::{Reached, ScopeOutcome, ScopePair};
+use crate::domain::usage::dimension::Dimension;
+use crate::domain::what_if::simulate::{Moment, PeriodOutcome};
+use crate::domain::what_if::simulate_budgets::{Reached, ScopeOutcome, ScopePair};
 use crate::query::SimulateParams;
 
 use super::dto::{self, credits, text};

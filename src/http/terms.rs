@@ -6,8 +6,8 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::domain::terms::TermsRecord;
-use crate::domain::terms_change::{effective_at, end_of, entity, updated_by};
+use crate::domain::terms::change::{effective_at, end_of, entity, updated_by};
+use crate::domain::terms::records::TermsRecord;
 use crate::query::params::check_names;
 use crate::query::{FieldChange, Fields, TermsAnswer, differences, terms_fields};
 

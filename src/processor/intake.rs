@@ -4,11 +4,11 @@
 //! verdict.
 
 use crate::codec::{DecodeError, Decoder};
-use crate::domain::dedupe::{IdHasher, IdKey, Seen, Window};
-use crate::domain::event::Event;
-use crate::domain::murmur2::partition_of;
-use crate::domain::reject::{Reason, Reject};
 use crate::domain::time::Timestamp;
+use crate::domain::usage::dedupe::{IdHasher, IdKey, Seen, Window};
+use crate::domain::usage::event::Event;
+use crate::domain::usage::murmur2::partition_of;
+use crate::domain::usage::reject::{Reason, Reject};
 
 use super::ports::{Header, Record};
 

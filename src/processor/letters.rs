@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::intake::FIRST_TIMESTAMP;
 use super::ports::{Header, Output, OutputTopic, Record};
-use crate::domain::reject::{Reason, Reject};
+use crate::domain::usage::reject::{Reason, Reject};
 
 /// The most bytes of a value in a dead letter; the rest is cut and told by length and hash. The dead-letter topic
 /// takes 2 MiB: room for a key and headers of half a MiB.

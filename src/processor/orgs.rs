@@ -7,20 +7,20 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::domain::alert::{Alert, alert_of};
 use crate::domain::credits::CreditSum;
-use crate::domain::decide::{self, Facts, Granted, Limit, in_force};
-use crate::domain::decision::{Action, Cause, Level, LimitDecision};
-use crate::domain::fold::OrgDelta;
-use crate::domain::forecast::{Outlook, stays_cleared};
+use crate::domain::cube::fold::OrgDelta;
 use crate::domain::id::OrgId;
-use crate::domain::period::{Period, period_at};
-use crate::domain::purchase::{PurchaseRequested, is_pending, purchase_id};
-use crate::domain::scope::Scope;
-use crate::domain::terms::DefaultTerms;
-use crate::domain::terms_book::TermsBook;
+use crate::domain::limits::alert::{Alert, alert_of};
+use crate::domain::limits::decide::{self, Facts, Granted, Limit, in_force};
+use crate::domain::limits::decision::{Action, Cause, Level, LimitDecision};
+use crate::domain::limits::forecast::{Outlook, stays_cleared};
+use crate::domain::limits::purchase::{PurchaseRequested, is_pending, purchase_id};
+use crate::domain::limits::scope::Scope;
+use crate::domain::limits::walk::{self, Walk};
+use crate::domain::terms::book::TermsBook;
+use crate::domain::terms::period::{Period, period_at};
+use crate::domain::terms::records::DefaultTerms;
 use crate::domain::time::{Hour, Timestamp};
-use crate::domain::walk::{self, Walk};
 use budgets::Budgets;
 use guard::Watch;
 pub use hours::OrgHours;

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::dedupe::Window;
-use crate::domain::terms::DefaultTerms;
+use crate::domain::terms::records::DefaultTerms;
+use crate::domain::usage::dedupe::Window;
 use crate::store::FoldSettings;
 
 use super::intake::Rules;

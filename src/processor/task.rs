@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Clock as _;
 use crate::codec::{DecodeError, Decoder};
+use crate::domain::cube::fold::Fold;
+use crate::domain::cube::interner::Symbol;
 use crate::domain::cube::seal::Sealer;
-use crate::domain::decision::LimitDecision;
-use crate::domain::dedupe::IdHasher;
-use crate::domain::event::Event;
-use crate::domain::fold::Fold;
-use crate::domain::interner::Symbol;
-use crate::domain::terms::TermsRecord;
-use crate::domain::terms_book::TermsBook;
+use crate::domain::limits::decision::LimitDecision;
+use crate::domain::terms::book::TermsBook;
+use crate::domain::terms::records::TermsRecord;
 use crate::domain::time::Timestamp;
+use crate::domain::usage::dedupe::IdHasher;
+use crate::domain::usage::event::Event;
 use crate::store::{PoliciesRead, Store, StoreError, TaskMeta};
 use crate::telemetry::{TaskState, Telemetry};
 

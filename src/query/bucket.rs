@@ -4,7 +4,7 @@
 use jiff::ToSpan as _;
 use jiff::tz::TimeZone;
 
-use crate::domain::period::first_hour_of;
+use crate::domain::terms::period::first_hour_of;
 use crate::domain::time::Hour;
 
 use super::error::QueryError;

@@ -5,22 +5,22 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use crate::domain::budget_replay::Cycles;
 use crate::domain::credits::CreditSum;
+use crate::domain::cube::field_set::FieldSet;
 use crate::domain::cube::scan::Question;
-use crate::domain::decide::{InForce, in_force};
-use crate::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
-use crate::domain::dimension::Dimension;
-use crate::domain::explain::{Remedy, remedies, told};
-use crate::domain::field_set::FieldSet;
+use crate::domain::cube::tally::Field;
 use crate::domain::id::is_value;
-use crate::domain::period::Period;
-use crate::domain::replay::{Replay, Step};
-use crate::domain::scope::{BudgetScope, Scope};
-use crate::domain::tally::Field;
-use crate::domain::terms::{Budget, OrgPolicy};
+use crate::domain::limits::decide::{InForce, in_force};
+use crate::domain::limits::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
+use crate::domain::limits::scope::{BudgetScope, Scope};
+use crate::domain::limits::walk::Terms;
+use crate::domain::terms::period::Period;
+use crate::domain::terms::records::{Budget, OrgPolicy};
 use crate::domain::time::{Day, Hour, Timestamp};
-use crate::domain::walk::Terms;
+use crate::domain::usage::dimension::Dimension;
+use crate::domain::what_if::budget_replay::Cycles;
+use crate::domain::what_if::explain::{Remedy, remedies, told};
+use crate::domain::what_if::replay::{Replay, Step};
 use crate::store::StoreSnapshot;
 
 use super::explain_scopes::{Replayed, binding, replayed as replayed_scopes};

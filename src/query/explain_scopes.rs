@@ -1,15 +1,15 @@
 //! The budgets' part of `explain`: what budgets said of a value at an instant, from the terms of then and the rows at the
 //! grain of an hour. It judges with the decider's own function (`domain::budget_replay`).
 
-use crate::domain::budget::{self, Binds};
-use crate::domain::budget_replay::{Bound, Cycles, ScopeReplay};
 use crate::domain::credits::CreditSum;
-use crate::domain::decision::{Action, Cause, Level, LimitDecision};
-use crate::domain::dimension::Dimension;
-use crate::domain::scope::{BudgetScope, Scope};
-use crate::domain::terms::Budget;
-use crate::domain::terms_book::{History, OrgTerms};
+use crate::domain::limits::budget::{self, Binds};
+use crate::domain::limits::decision::{Action, Cause, Level, LimitDecision};
+use crate::domain::limits::scope::{BudgetScope, Scope};
+use crate::domain::terms::book::{History, OrgTerms};
+use crate::domain::terms::records::Budget;
 use crate::domain::time::{Hour, Timestamp};
+use crate::domain::usage::dimension::Dimension;
+use crate::domain::what_if::budget_replay::{Bound, Cycles, ScopeReplay};
 use crate::store::StoreSnapshot;
 
 use super::QueryError;

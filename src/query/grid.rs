@@ -9,9 +9,9 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
+use crate::domain::cube::field_set::FieldSet;
 use crate::domain::cube::scan::{Question, Scan};
-use crate::domain::field_set::FieldSet;
-use crate::domain::tally::Tally;
+use crate::domain::cube::tally::Tally;
 use crate::domain::time::Hour;
 
 use super::error::QueryError;

@@ -4,9 +4,9 @@
 use std::fmt;
 
 use crate::domain::credits::format_decimal;
-use crate::domain::field_set::FieldSet;
-use crate::domain::histogram;
-use crate::domain::tally::{Field, Tally};
+use crate::domain::cube::field_set::FieldSet;
+use crate::domain::cube::histogram;
+use crate::domain::cube::tally::{Field, Tally};
 
 use super::error::QueryError;
 

@@ -37,13 +37,13 @@ pub use usage::{UsageAnswer, UsageRow};
 pub use crate::codec::{FieldChange, Fields, decision_fields, differences, terms_fields};
 
 use crate::clock::Clock;
-use crate::domain::decision::LimitDecision;
 use crate::domain::id::OrgId;
-use crate::domain::murmur2::partition_of;
-use crate::domain::period::{Period, period_at};
-use crate::domain::terms::DefaultTerms;
-use crate::domain::terms_book::PolicyHistory;
+use crate::domain::limits::decision::LimitDecision;
+use crate::domain::terms::book::PolicyHistory;
+use crate::domain::terms::period::{Period, period_at};
+use crate::domain::terms::records::DefaultTerms;
 use crate::domain::time::{Hour, Timestamp};
+use crate::domain::usage::murmur2::partition_of;
 use crate::store::{Shelf, StoreReader, StoreSnapshot};
 
 pub use params::UsageParams;

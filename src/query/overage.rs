@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
 
 use crate::domain::credits::CreditSum;
+use crate::domain::cube::field_set::FieldSet;
 use crate::domain::cube::scan::Question;
-use crate::domain::dimension::Dimension;
-use crate::domain::field_set::FieldSet;
-use crate::domain::overage::{beyond_base, share, uncovered};
-use crate::domain::tally::{Field, Tally};
+use crate::domain::cube::tally::{Field, Tally};
+use crate::domain::limits::overage::{beyond_base, share, uncovered};
+use crate::domain::limits::walk::{Terms, last_instant, segments};
 use crate::domain::time::Hour;
-use crate::domain::walk::{Terms, last_instant, segments};
+use crate::domain::usage::dimension::Dimension;
 use crate::store::StoreSnapshot;
 
 use super::error::QueryError;

@@ -7,10 +7,10 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::domain::cube::scan::GROUP_MAX;
-use crate::domain::dimension::Dimension;
 use crate::domain::id::is_value;
-use crate::domain::period::{first_hour_of, time_zone};
+use crate::domain::terms::period::{first_hour_of, time_zone};
 use crate::domain::time::{Hour, Timestamp};
+use crate::domain::usage::dimension::Dimension;
 
 use super::bucket::Bucket;
 use super::error::QueryError;

@@ -3,10 +3,10 @@
 //! that hold from a later instant never change it.
 
 use crate::domain::credits::CreditSum;
-use crate::domain::decide::{InForce, in_force};
-use crate::domain::period::Period;
+use crate::domain::limits::decide::{InForce, in_force};
+use crate::domain::limits::walk::{Balance, Terms, last_instant, segments};
+use crate::domain::terms::period::Period;
 use crate::domain::time::{Hour, Timestamp};
-use crate::domain::walk::{Balance, Terms, last_instant, segments};
 
 use super::overage::org_hours;
 use super::{Query, QueryError, Standing, page};

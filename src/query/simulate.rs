@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 
 use crate::codec::terms_document::{DocumentDefaults, parse};
-use crate::domain::budget_replay::Cycles;
-use crate::domain::dimension::Dimension;
-use crate::domain::replay::Step;
-use crate::domain::simulate::{PeriodOutcome, Simulation, with_terms};
-use crate::domain::simulate_budgets::{BudgetSimulation, SCOPES_MAX, ScopePair, side_by_side};
-use crate::domain::terms::TermsRecord;
+use crate::domain::limits::walk::Terms;
+use crate::domain::terms::records::TermsRecord;
 use crate::domain::time::{Hour, Timestamp};
-use crate::domain::walk::Terms;
+use crate::domain::usage::dimension::Dimension;
+use crate::domain::what_if::budget_replay::Cycles;
+use crate::domain::what_if::replay::Step;
+use crate::domain::what_if::simulate::{PeriodOutcome, Simulation, with_terms};
+use crate::domain::what_if::simulate_budgets::{BudgetSimulation, SCOPES_MAX, ScopePair, side_by_side};
 use crate::store::StoreSnapshot;
 
 use super::overage::{org_hours, value_hours};

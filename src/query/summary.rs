@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{ControlFlow, Range};
 
+use crate::domain::analysis::summary::{Summary, Usage, summarise};
 use crate::domain::credits::CreditSum;
+use crate::domain::cube::field_set::FieldSet;
 use crate::domain::cube::scan::Question;
-use crate::domain::decide::{InForce, in_force};
-use crate::domain::decision::LimitDecision;
-use crate::domain::dimension::Dimension;
-use crate::domain::field_set::FieldSet;
-use crate::domain::summary::{Summary, Usage, summarise};
-use crate::domain::tally::Field;
-use crate::domain::terms::OrgPolicy;
+use crate::domain::cube::tally::Field;
+use crate::domain::limits::decide::{InForce, in_force};
+use crate::domain::limits::decision::LimitDecision;
+use crate::domain::limits::walk::{Terms, Walk};
+use crate::domain::terms::records::OrgPolicy;
 use crate::domain::time::{Day, Hour};
-use crate::domain::walk::{Terms, Walk};
+use crate::domain::usage::dimension::Dimension;
 use crate::store::StoreSnapshot;
 
 use super::{Query, QueryError, Standing, overage};

@@ -2,7 +2,7 @@
 //! overwritten, so every answer follows from the stored records and the instant alone.
 
 use super::{Query, QueryError, Standing};
-use crate::domain::terms_change::{TermsLog, effective_at, end_of};
+use crate::domain::terms::change::{TermsLog, effective_at, end_of};
 use crate::domain::time::Timestamp;
 
 /// All terms records of an org.

@@ -3,12 +3,12 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use crate::domain::dimension::Dimension;
-use crate::domain::tally::Tally;
-use crate::domain::terms::DefaultTerms;
-use crate::domain::terms_book::OrgTerms;
+use crate::domain::cube::tally::Tally;
+use crate::domain::limits::walk::Terms;
+use crate::domain::terms::book::OrgTerms;
+use crate::domain::terms::records::DefaultTerms;
 use crate::domain::time::{Hour, Timestamp};
-use crate::domain::walk::Terms;
+use crate::domain::usage::dimension::Dimension;
 use crate::domain::zones;
 use crate::store::StoreSnapshot;
 

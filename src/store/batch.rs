@@ -6,14 +6,14 @@ use rocksdb::WriteBatch;
 
 use super::tables::{Table, Tables};
 use crate::codec::{store_keys, store_terms, store_values};
-use crate::domain::content::Content;
 use crate::domain::cube::bundle;
+use crate::domain::cube::fold::ContentKey;
 use crate::domain::cube::seal::Sealed;
-use crate::domain::decision::LimitDecision;
-use crate::domain::dedupe::{IdBucket, IdKey, Seen};
-use crate::domain::fold::ContentKey;
-use crate::domain::rate::RateRing;
-use crate::domain::terms::TermsRecord;
+use crate::domain::limits::decision::LimitDecision;
+use crate::domain::limits::rate::RateRing;
+use crate::domain::terms::records::TermsRecord;
+use crate::domain::usage::content::Content;
+use crate::domain::usage::dedupe::{IdBucket, IdKey, Seen};
 
 /// Entries of one table: keys and values one after the other in one buffer.
 #[derive(Default)]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::codec::store_values::FoldSettings;
-use crate::domain::bytes::StoredError;
+use crate::domain::cube::bytes::StoredError;
 
 /// A store that cannot be used, or not as it is.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@
 //! a new filter is small and says "perhaps" more often (Law 6).
 
 use super::memory::FilterMemory;
-use crate::domain::dedupe::IdKey;
+use crate::domain::usage::dedupe::IdKey;
 
 const BLOCK_BYTES: usize = 64;
 /// Ids a block is meant for: 16 bits an id, about one wrong "perhaps" in a thousand.

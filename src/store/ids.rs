@@ -19,7 +19,7 @@ use super::memory::FilterMemory;
 use super::merging::looking;
 use super::tables::{Table, Tables};
 use crate::codec::store_ids::{self, IdSegment, RANGE_BITS_MAX, RANGE_BITS_MIN};
-use crate::domain::dedupe::{IdBucket, IdKey, Seen};
+use crate::domain::usage::dedupe::{IdBucket, IdKey, Seen};
 
 /// Ids of the least segment.
 const SEGMENT_MIN: usize = 32_768;

@@ -9,7 +9,7 @@ use rocksdb::{MergeOperands, Options};
 
 use crate::codec::{store_ids, store_values};
 use crate::domain::cube::bundle;
-use crate::domain::tally::{Field, Tally};
+use crate::domain::cube::tally::{Field, Tally};
 
 /// A stored sum and a stored count of a latency bucket have at most so many bits.
 const SUM_BITS: u32 = 112;

@@ -10,17 +10,17 @@ use super::merging::looking;
 use super::tables::{Table, Tables};
 use crate::codec::store_values::{FoldSettings, TaskMeta};
 use crate::codec::{store_keys, store_terms, store_values};
-use crate::domain::bytes::StoredError;
-use crate::domain::content::Content;
 use crate::domain::cube::block::Block;
 use crate::domain::cube::bundle;
+use crate::domain::cube::bytes::StoredError;
+use crate::domain::cube::fold::ContentKey;
 use crate::domain::cube::scan::{Question, Scan};
-use crate::domain::decision::LimitDecision;
-use crate::domain::fold::ContentKey;
-use crate::domain::tally::Tally;
-use crate::domain::terms::TermsRecord;
-use crate::domain::terms_book::{OrgTerms, PolicyHistory};
+use crate::domain::cube::tally::Tally;
+use crate::domain::limits::decision::LimitDecision;
+use crate::domain::terms::book::{OrgTerms, PolicyHistory};
+use crate::domain::terms::records::TermsRecord;
 use crate::domain::time::{Day, Hour};
+use crate::domain::usage::content::Content;
 
 /// Takes a total: its hour and its tally.
 pub type EachTotal<'e> = &'e mut dyn FnMut(Hour, &Tally) -> ControlFlow<()>;

@@ -18,8 +18,8 @@ use super::memory::StoreMemory;
 use super::merging;
 use crate::codec::store_values::FoldSettings;
 use crate::codec::{store_keys, store_values};
-use crate::domain::content::Content;
-use crate::domain::fold::{ContentKey, Contents};
+use crate::domain::cube::fold::{ContentKey, Contents};
+use crate::domain::usage::content::Content;
 
 /// Bytes that flushes and merges of one store write in a second at most; flushes come first.
 const WRITTEN_PER_SECOND: i64 = 64 << 20;
@@ -165,7 +165,7 @@ impl Tables {
         &self,
         table: Table,
         key: &[u8],
-        read: impl FnOnce(&[u8]) -> Result<T, crate::domain::bytes::StoredError>,
+        read: impl FnOnce(&[u8]) -> Result<T, crate::domain::cube::bytes::StoredError>,
     ) -> Result<Option<T>, StoreError> {
         let value = self.db.get_pinned_cf(self.family(table), key).map_err(|error| self.error(&error))?;
         value.map(|value| read(&value)).transpose().map_err(|error| StoreError::stored(&self.path, error))

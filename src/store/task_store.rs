@@ -19,10 +19,10 @@ use super::tables::{Table, Tables};
 use super::writer::{StoreWriter, Written};
 use crate::codec::store_values::{FoldSettings, TaskMeta};
 use crate::codec::{store_ids, store_keys, store_values};
-use crate::domain::content::Content;
-use crate::domain::dedupe::{IdBucket, IdKey, Seen};
-use crate::domain::fold::{ContentKey, Contents};
-use crate::domain::rate::RateRing;
+use crate::domain::cube::fold::{ContentKey, Contents};
+use crate::domain::limits::rate::RateRing;
+use crate::domain::usage::content::Content;
+use crate::domain::usage::dedupe::{IdBucket, IdKey, Seen};
 
 /// After so many records a flush starts by itself, so that a crash costs the replay of at most about twice as many.
 /// A count, not a time: at any rate of records the replay takes the same few seconds, and no clock is read.

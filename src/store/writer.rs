@@ -13,7 +13,7 @@ use super::ids::Place;
 use super::tables::{Table, Tables};
 use crate::codec::store_values::TaskMeta;
 use crate::codec::{store_ids, store_keys, store_values};
-use crate::domain::dedupe::{IdBucket, IdKey, Seen};
+use crate::domain::usage::dedupe::{IdBucket, IdKey, Seen};
 
 /// Writes one batch to a store.
 pub struct StoreWriter {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{OTHER, Severity, Telemetry};
-use crate::domain::decision::{Action, DecisionReason};
+use crate::domain::limits::decision::{Action, DecisionReason};
 
 impl Telemetry {
     /// A check was answered; a reason that this version does not know counts under [`OTHER`].

@@ -9,7 +9,7 @@ use prometheus::{
 };
 
 use super::RecordOutcome;
-use crate::domain::reject::Reason;
+use crate::domain::usage::reject::Reason;
 use crate::domain::zones;
 
 const SECONDS: &[f64] =

@@ -29,10 +29,10 @@ use series::CreditSeries;
 use unknown::Named;
 pub use worker::TransactionFailure;
 
-use crate::domain::alert::AlertKind;
 use crate::domain::credits::CreditSum;
-use crate::domain::decision::{Action, DecisionReason};
-use crate::domain::reject::Reason;
+use crate::domain::limits::alert::AlertKind;
+use crate::domain::limits::decision::{Action, DecisionReason};
+use crate::domain::usage::reject::Reason;
 
 /// The label value of all the rest.
 pub const OTHER: &str = "__other__";

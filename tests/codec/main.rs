@@ -13,16 +13,18 @@ use tallyman::codec::{
     DecodeError, Decoder, Encoder, OutputEncoding, RecordType, RegistryError, SchemaRegistry, ValueEncoding,
     encode_event, encode_terms, encode_usage, terms_fields,
 };
-use tallyman::domain::alert::{Alert, AlertKind};
 use tallyman::domain::credits::{CreditSum, Credits, RECORD_CREDITS_MAX};
-use tallyman::domain::decision::{Action, Cause, DecisionReason, Figures, Heartbeat, Level, LimitDecision};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::event::*;
-use tallyman::domain::purchase::PurchaseRequested;
-use tallyman::domain::reject::Reason;
-use tallyman::domain::scope::{BudgetScope, Scope};
-use tallyman::domain::terms::*;
+use tallyman::domain::limits::alert::{Alert, AlertKind};
+use tallyman::domain::limits::decision::{
+    Action, Cause, DecisionReason, Figures, Heartbeat, Level, LimitDecision,
+};
+use tallyman::domain::limits::purchase::PurchaseRequested;
+use tallyman::domain::limits::scope::{BudgetScope, Scope};
+use tallyman::domain::terms::records::*;
 use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::dimension::Dimension;
+use tallyman::domain::usage::event::*;
+use tallyman::domain::usage::reject::Reason;
 
 const ID: u32 = 7;
 

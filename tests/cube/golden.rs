@@ -3,9 +3,9 @@
 use tallyman::domain::cube::block::Block;
 use tallyman::domain::cube::seal::Sealer;
 use tallyman::domain::cube::segment::{Frozen, Segment};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::tally::{Field, Tally};
+use tallyman::domain::cube::tally::{Field, Tally};
 use tallyman::domain::time::Hour;
+use tallyman::domain::usage::dimension::Dimension;
 
 /// A block of the first version, in hexadecimal: `segment` below, sealed.
 const VERSION_1: &str = include_str!("../fixtures/cube/block-1.hex");

@@ -12,12 +12,12 @@ use facts::{Fact, facts_of};
 use proptest::prelude::*;
 use support::{Added, added, seal};
 use tallyman::domain::cube::block::Block;
+use tallyman::domain::cube::field_set::FieldSet;
 use tallyman::domain::cube::merge::merge;
 use tallyman::domain::cube::scan::{Question, Scan};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::field_set::FieldSet;
-use tallyman::domain::tally::{Field, Tally};
+use tallyman::domain::cube::tally::{Field, Tally};
 use tallyman::domain::time::{Day, Hour};
+use tallyman::domain::usage::dimension::Dimension;
 
 /// The facts of all blocks by org, added up.
 fn stored(blocks: &[(String, Day, Vec<u8>)]) -> BTreeMap<Fact, Tally> {

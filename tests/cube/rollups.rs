@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use tallyman::domain::cube::block::Block;
 use tallyman::domain::cube::merge::merge;
 use tallyman::domain::cube::scan::{Question, Scan};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::tally::{Field, Tally};
+use tallyman::domain::cube::tally::{Field, Tally};
 use tallyman::domain::time::{Day, Hour};
+use tallyman::domain::usage::dimension::Dimension;
 
 use crate::facts::{Fact, all_fields, told};
 use crate::support::{Added, FIRST, seal};

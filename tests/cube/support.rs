@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use tallyman::domain::cube::histogram;
 use tallyman::domain::cube::seal::Sealer;
 use tallyman::domain::cube::segment::{Frozen, Segment};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::histogram;
-use tallyman::domain::tally::{Field, Tally};
+use tallyman::domain::cube::tally::{Field, Tally};
 use tallyman::domain::time::{Day, Hour};
+use tallyman::domain::usage::dimension::Dimension;
 
 use crate::facts::Fact;
 

@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tallyman::domain::budget::TOMBSTONE_AFTER;
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::decision::{Action, DecisionReason, Level};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::period::{Period, cycle_at};
-use tallyman::domain::scope::{BudgetScope, Scope};
-use tallyman::domain::terms::{Budget, BudgetAction, BudgetPeriod, DefaultTerms, OrgPolicy, TermsRecord};
+use tallyman::domain::limits::budget::TOMBSTONE_AFTER;
+use tallyman::domain::limits::decision::{Action, DecisionReason, Level};
+use tallyman::domain::limits::scope::{BudgetScope, Scope};
+use tallyman::domain::terms::period::{Period, cycle_at};
+use tallyman::domain::terms::records::{Budget, BudgetAction, BudgetPeriod, DefaultTerms, OrgPolicy, TermsRecord};
 use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::dimension::Dimension;
 
 use crate::budget_world::{ORG, Spent, World, budget};
 use crate::support::anchored;

@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::ops::Range;
 
-use tallyman::domain::alert::{Alert, AlertKind};
-use tallyman::domain::content::Content;
 use tallyman::domain::credits::{CreditSum, Credits, parse_decimal};
-use tallyman::domain::decision::{Action, Cause, LimitDecision};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::event::{Dims, Event, UsageAdjusted};
-use tallyman::domain::fold::{ContentKey, Contents, Fold};
-use tallyman::domain::rate::RateRing;
-use tallyman::domain::terms::{Budget, BudgetAction, BudgetPeriod, DefaultTerms, TermsRecord};
-use tallyman::domain::terms_book::TermsBook;
+use tallyman::domain::cube::fold::{ContentKey, Contents, Fold};
+use tallyman::domain::limits::alert::{Alert, AlertKind};
+use tallyman::domain::limits::decision::{Action, Cause, LimitDecision};
+use tallyman::domain::limits::rate::RateRing;
+use tallyman::domain::terms::book::TermsBook;
+use tallyman::domain::terms::records::{Budget, BudgetAction, BudgetPeriod, DefaultTerms, TermsRecord};
 use tallyman::domain::time::{Hour, Timestamp};
+use tallyman::domain::usage::content::Content;
+use tallyman::domain::usage::dimension::Dimension;
+use tallyman::domain::usage::event::{Dims, Event, UsageAdjusted};
 use tallyman::processor::orgs::{Law, OrgHours, Orgs};
 
 use crate::support::{at, credits};

@@ -1,11 +1,11 @@
 //! Budgets against the sentences of CONTRACT.md, each test named by its sentence, and against what users of other systems
 //! complain about.
 
-use tallyman::domain::alert::AlertKind;
 use tallyman::domain::credits::CreditSum;
-use tallyman::domain::decision::{Action, DecisionReason, LimitDecision};
-use tallyman::domain::period::cycle_at;
-use tallyman::domain::terms::{Budget, BudgetAction, BudgetPeriod, DefaultTerms, OrgPolicy, TermsRecord};
+use tallyman::domain::limits::alert::AlertKind;
+use tallyman::domain::limits::decision::{Action, DecisionReason, LimitDecision};
+use tallyman::domain::terms::period::cycle_at;
+use tallyman::domain::terms::records::{Budget, BudgetAction, BudgetPeriod, DefaultTerms, OrgPolicy, TermsRecord};
 use tallyman::domain::time::Timestamp;
 
 use crate::budget_world::{ORG, Spent, World, budget};

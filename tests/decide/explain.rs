@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::decide::{Facts, InForce, Judgement, in_force, judge};
-use tallyman::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::explain::{Remedy, remedies, told};
-use tallyman::domain::replay::{Replay, Step};
-use tallyman::domain::scope::{BudgetScope, Scope};
-use tallyman::domain::terms::{CreditGrant, DefaultTerms, LimitMode, OrgPolicy, OrgStatus, TermsRecord};
-use tallyman::domain::terms_book::OrgTerms;
+use tallyman::domain::limits::decide::{Facts, InForce, Judgement, in_force, judge};
+use tallyman::domain::limits::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
+use tallyman::domain::limits::scope::{BudgetScope, Scope};
+use tallyman::domain::limits::walk::Terms;
+use tallyman::domain::terms::book::OrgTerms;
+use tallyman::domain::terms::records::{CreditGrant, DefaultTerms, LimitMode, OrgPolicy, OrgStatus, TermsRecord};
 use tallyman::domain::time::{Hour, Timestamp};
-use tallyman::domain::walk::Terms;
+use tallyman::domain::usage::dimension::Dimension;
+use tallyman::domain::what_if::explain::{Remedy, remedies, told};
+use tallyman::domain::what_if::replay::{Replay, Step};
 
 use crate::support::{at, history, policy};
 
@@ -23,7 +23,7 @@ const NOW: &str = "2026-11-20T12:00:00Z";
 fn judged(policy: &OrgPolicy, used: CreditSum) -> Judgement {
     let policies = history([policy.clone()]);
     let default = DefaultTerms::Allow;
-    let period = tallyman::domain::period::period_at(Some(&policies), &default, at(NOW));
+    let period = tallyman::domain::terms::period::period_at(Some(&policies), &default, at(NOW));
     let org = OrgTerms { policies, ..OrgTerms::default() };
     judge(&Facts {
         org: "acme",

@@ -3,12 +3,12 @@
 use std::convert::Infallible;
 
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::grant::{grants_at, next_change_after};
-use tallyman::domain::overage::{beyond_base, uncovered};
-use tallyman::domain::terms::{CreditGrant, DefaultTerms, LimitMode, OrgPolicy};
-use tallyman::domain::terms_book::OrgTerms;
+use tallyman::domain::limits::overage::{beyond_base, uncovered};
+use tallyman::domain::limits::walk::{Balance, Terms, Walk, segments};
+use tallyman::domain::terms::book::OrgTerms;
+use tallyman::domain::terms::grant::{grants_at, next_change_after};
+use tallyman::domain::terms::records::{CreditGrant, DefaultTerms, LimitMode, OrgPolicy};
 use tallyman::domain::time::{Hour, Timestamp};
-use tallyman::domain::walk::{Balance, Terms, Walk, segments};
 
 use crate::support::{at, credits, policy};
 

@@ -1,11 +1,11 @@
 //! The guard's sentences: when it blocks early, what it leaves alone, and what alone lifts it.
 
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::decide::{Ahead, Facts, judge};
-use tallyman::domain::decision::{Action, DecisionReason, Level};
-use tallyman::domain::period::period_at;
-use tallyman::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus};
-use tallyman::domain::terms_book::OrgTerms;
+use tallyman::domain::limits::decide::{Ahead, Facts, judge};
+use tallyman::domain::limits::decision::{Action, DecisionReason, Level};
+use tallyman::domain::terms::book::OrgTerms;
+use tallyman::domain::terms::period::period_at;
+use tallyman::domain::terms::records::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus};
 use tallyman::domain::time::Timestamp;
 
 use crate::support::{at, credits, history, policy};

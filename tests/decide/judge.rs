@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::decide::{Facts, Judgement, judge, next_version};
-use tallyman::domain::decision::{Action, DecisionReason, Level};
-use tallyman::domain::period::period_at;
-use tallyman::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus};
-use tallyman::domain::terms_book::{OrgTerms, PolicyHistory};
+use tallyman::domain::limits::decide::{Facts, Judgement, judge, next_version};
+use tallyman::domain::limits::decision::{Action, DecisionReason, Level};
+use tallyman::domain::terms::book::{OrgTerms, PolicyHistory};
+use tallyman::domain::terms::period::period_at;
+use tallyman::domain::terms::records::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus};
 use tallyman::domain::time::Timestamp;
 
 use crate::support::{anchored, at, credits, history, policy};

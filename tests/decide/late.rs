@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tallyman::domain::budget_replay::Cycles;
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::replay::Step;
-use tallyman::domain::simulate::{PeriodOutcome, Simulation};
-use tallyman::domain::simulate_budgets::{BudgetSimulation, ScopeOutcomes};
-use tallyman::domain::terms::{
+use tallyman::domain::limits::walk::{Terms, last_instant, segments};
+use tallyman::domain::terms::book::OrgTerms;
+use tallyman::domain::terms::records::{
     Budget, BudgetPeriod, CreditGrant, DefaultTerms, LimitMode, OrgPolicy, TermsRecord,
 };
-use tallyman::domain::terms_book::OrgTerms;
 use tallyman::domain::time::{Hour, Timestamp};
-use tallyman::domain::walk::{Terms, last_instant, segments};
+use tallyman::domain::usage::dimension::Dimension;
+use tallyman::domain::what_if::budget_replay::Cycles;
+use tallyman::domain::what_if::replay::Step;
+use tallyman::domain::what_if::simulate::{PeriodOutcome, Simulation};
+use tallyman::domain::what_if::simulate_budgets::{BudgetSimulation, ScopeOutcomes};
 
 use crate::budget_model::{HOUR, VALUES};
 use crate::budget_world::budget;

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tallyman::domain::credits::CreditSum;
-use tallyman::domain::period::{Period, period_at};
-use tallyman::domain::terms::{CreditGrant, DefaultTerms, OrgPolicy};
-use tallyman::domain::terms_book::OrgTerms;
+use tallyman::domain::limits::walk::Balance;
+use tallyman::domain::terms::book::OrgTerms;
+use tallyman::domain::terms::period::{Period, period_at};
+use tallyman::domain::terms::records::{CreditGrant, DefaultTerms, OrgPolicy};
 use tallyman::domain::time::{Hour, Timestamp};
-use tallyman::domain::walk::Balance;
 
 /// Everything that ever happened to an org.
 #[derive(Clone, Debug)]

@@ -1,9 +1,11 @@
 //! Periods against the sentences of CONTRACT.md and against a model that looks at every hour.
 
 use proptest::prelude::*;
-use tallyman::domain::period::{Period, first_hour_of, next_period_after, period_at, periods_between, time_zone};
-use tallyman::domain::terms::{DefaultTerms, OrgPolicy};
-use tallyman::domain::terms_book::PolicyHistory;
+use tallyman::domain::terms::book::PolicyHistory;
+use tallyman::domain::terms::period::{
+    Period, first_hour_of, next_period_after, period_at, periods_between, time_zone,
+};
+use tallyman::domain::terms::records::{DefaultTerms, OrgPolicy};
 use tallyman::domain::time::{Hour, Timestamp};
 
 use crate::support::{anchored, at, history, policy};

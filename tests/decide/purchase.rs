@@ -1,19 +1,19 @@
 //! Automatic purchases against the sentences of CONTRACT.md, and the forecast alert.
 
-use tallyman::domain::alert::{AlertKind, alert_of};
 use tallyman::domain::credits::CreditSum;
-use tallyman::domain::decide::{Facts, Granted, Judgement, judge};
-use tallyman::domain::decision::{Action, Cause, Level, LimitDecision};
 use tallyman::domain::id::OrgId;
-use tallyman::domain::period::period_at;
-use tallyman::domain::purchase::{is_pending, purchase_id};
-use tallyman::domain::scope::Scope;
-use tallyman::domain::terms::{
+use tallyman::domain::limits::alert::{AlertKind, alert_of};
+use tallyman::domain::limits::decide::{Facts, Granted, Judgement, judge};
+use tallyman::domain::limits::decision::{Action, Cause, Level, LimitDecision};
+use tallyman::domain::limits::purchase::{is_pending, purchase_id};
+use tallyman::domain::limits::scope::Scope;
+use tallyman::domain::limits::walk::{self, Walk};
+use tallyman::domain::terms::book::OrgTerms;
+use tallyman::domain::terms::period::period_at;
+use tallyman::domain::terms::records::{
     AutoPurchase, CreditGrant, DefaultTerms, OrgPolicy, OrgStatus, PurchaseDeclined, TermsRecord,
 };
-use tallyman::domain::terms_book::OrgTerms;
 use tallyman::domain::time::{Hour, Timestamp};
-use tallyman::domain::walk::{self, Walk};
 
 use crate::support::{at, credits, policy};
 
@@ -251,7 +251,7 @@ fn foretold(buyer: &Buyer, per_day: i128, cleared: bool, now: Timestamp) -> (Lev
     let previous = buyer.published.as_ref();
     let facts_now = buyer.judge(now, rate);
     let level = Level {
-        forecast_alerted_on: tallyman::domain::forecast::alerted_on(
+        forecast_alerted_on: tallyman::domain::limits::forecast::alerted_on(
             (&facts_now.level, facts_now.outlook),
             previous,
             cleared,

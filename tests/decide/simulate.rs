@@ -2,12 +2,12 @@
 
 use proptest::prelude::*;
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::replay::Step;
-use tallyman::domain::simulate::{PeriodOutcome, Simulation, with_terms};
-use tallyman::domain::terms::{AutoPurchase, DefaultTerms, LimitMode, OrgPolicy, TermsRecord};
-use tallyman::domain::terms_book::OrgTerms;
+use tallyman::domain::limits::walk::Terms;
+use tallyman::domain::terms::book::OrgTerms;
+use tallyman::domain::terms::records::{AutoPurchase, DefaultTerms, LimitMode, OrgPolicy, TermsRecord};
 use tallyman::domain::time::Hour;
-use tallyman::domain::walk::Terms;
+use tallyman::domain::what_if::replay::Step;
+use tallyman::domain::what_if::simulate::{PeriodOutcome, Simulation, with_terms};
 
 use crate::support::{at, credits, history, policy};
 

@@ -4,22 +4,22 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tallyman::domain::budget::is_over;
-use tallyman::domain::budget_replay::{Cycles, ScopeReplay};
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::decision::Action;
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::period::cycle_at;
-use tallyman::domain::replay::Step;
-use tallyman::domain::scope::BudgetScope;
-use tallyman::domain::simulate::with_terms;
-use tallyman::domain::simulate_budgets::{
+use tallyman::domain::limits::budget::is_over;
+use tallyman::domain::limits::decision::Action;
+use tallyman::domain::limits::scope::BudgetScope;
+use tallyman::domain::limits::walk::Terms;
+use tallyman::domain::terms::book::{History, OrgTerms};
+use tallyman::domain::terms::period::cycle_at;
+use tallyman::domain::terms::records::{Budget, BudgetAction, BudgetPeriod, DefaultTerms, TermsRecord};
+use tallyman::domain::time::{Hour, Timestamp};
+use tallyman::domain::usage::dimension::Dimension;
+use tallyman::domain::what_if::budget_replay::{Cycles, ScopeReplay};
+use tallyman::domain::what_if::replay::Step;
+use tallyman::domain::what_if::simulate::with_terms;
+use tallyman::domain::what_if::simulate_budgets::{
     BudgetSimulation, SCOPES_TOLD_MAX, ScopeOutcome, ScopeOutcomes, side_by_side,
 };
-use tallyman::domain::terms::{Budget, BudgetAction, BudgetPeriod, DefaultTerms, TermsRecord};
-use tallyman::domain::terms_book::{History, OrgTerms};
-use tallyman::domain::time::{Hour, Timestamp};
-use tallyman::domain::walk::Terms;
 
 use crate::budget_model::{HOUR, Model, VALUES, step, take};
 use crate::budget_world::{ORG, Spent, World, budget};
@@ -146,7 +146,7 @@ fn a_warning_budget_warns_and_never_blocks_and_most_severe_scopes_are_told_first
 }
 
 /// What a replay says of a scope in the end, and since when.
-fn replayed(world: &World, of: &BudgetScope) -> Option<(Timestamp, tallyman::domain::decision::Level)> {
+fn replayed(world: &World, of: &BudgetScope) -> Option<(Timestamp, tallyman::domain::limits::decision::Level)> {
     let org = world.terms.org(ORG).unwrap();
     let cycles = Cycles::new(Terms { org, default: &DefaultTerms::Allow }, world.now, world.now);
     let names = |history: &&History<Budget>| history.iter().any(|(_, other)| other.value == of.value);

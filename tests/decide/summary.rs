@@ -1,14 +1,14 @@
 //! The summary's numbers: to the micro-credit, and consistent with each other for any usage.
 
 use proptest::prelude::*;
+use tallyman::domain::analysis::summary::{Summary, Usage, summarise};
 use tallyman::domain::credits::CreditSum;
-use tallyman::domain::decide::InForce;
-use tallyman::domain::period::period_at;
-use tallyman::domain::summary::{Summary, Usage, summarise};
-use tallyman::domain::terms::{DefaultTerms, LimitMode, OrgPolicy};
-use tallyman::domain::terms_book::OrgTerms;
+use tallyman::domain::limits::decide::InForce;
+use tallyman::domain::limits::walk::{Balance, Terms, last_instant, segments};
+use tallyman::domain::terms::book::OrgTerms;
+use tallyman::domain::terms::period::period_at;
+use tallyman::domain::terms::records::{DefaultTerms, LimitMode, OrgPolicy};
 use tallyman::domain::time::{Day, Hour, Timestamp};
-use tallyman::domain::walk::{Balance, Terms, last_instant, segments};
 
 use crate::support::{anchored, at, credits, history, policy};
 

@@ -1,8 +1,8 @@
 //! What the tests of decisions share: a policy to start from, instants written as text.
 
 use tallyman::domain::credits::{Credits, parse_decimal};
-use tallyman::domain::terms::{LimitMode, OrgPolicy, OrgStatus};
-use tallyman::domain::terms_book::PolicyHistory;
+use tallyman::domain::terms::book::PolicyHistory;
+use tallyman::domain::terms::records::{LimitMode, OrgPolicy, OrgStatus};
 use tallyman::domain::time::Timestamp;
 
 /// The instant of an RFC 3339 text.

@@ -7,11 +7,11 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::overage;
-use tallyman::domain::terms::{CreditGrant, DefaultTerms, OrgPolicy};
-use tallyman::domain::terms_book::OrgTerms;
+use tallyman::domain::limits::overage;
+use tallyman::domain::limits::walk::{Terms, Walk, last_instant, segments};
+use tallyman::domain::terms::book::OrgTerms;
+use tallyman::domain::terms::records::{CreditGrant, DefaultTerms, OrgPolicy};
 use tallyman::domain::time::{Hour, Timestamp};
-use tallyman::domain::walk::{Terms, Walk, last_instant, segments};
 
 use crate::model::{Story, Told};
 use crate::support::{at, policy};

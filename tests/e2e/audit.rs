@@ -7,13 +7,13 @@ use std::ops::ControlFlow;
 use serde_json::Value;
 use tallyman::app::fold_settings;
 use tallyman::codec::Decoder;
+use tallyman::domain::cube::field_set::FieldSet;
 use tallyman::domain::cube::scan::Question;
-use tallyman::domain::decision::{Action, LimitDecision};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::event::Event;
-use tallyman::domain::field_set::FieldSet;
-use tallyman::domain::tally::Field;
+use tallyman::domain::cube::tally::Field;
+use tallyman::domain::limits::decision::{Action, LimitDecision};
 use tallyman::domain::time::Hour;
+use tallyman::domain::usage::dimension::Dimension;
+use tallyman::domain::usage::event::Event;
 use tallyman::kafka::{KafkaSettings, read_topic};
 use tallyman::store::{self, Store, StoreMemory};
 
@@ -101,7 +101,7 @@ pub fn stored_cells(sites: &[&Site]) -> BTreeMap<Cell, Sum> {
             ..Question::default()
         };
         for org in snapshot.orgs(None, usize::MAX).unwrap() {
-            let mut each = |hour: Hour, values: &[Option<&str>], tally: &tallyman::domain::tally::Tally| {
+            let mut each = |hour: Hour, values: &[Option<&str>], tally: &tallyman::domain::cube::tally::Tally| {
                 let value = |place: usize| values[place].map(str::to_owned);
                 let sum = (tally.credits().micros(), tally.sum(Field::EVENTS));
                 let cell = (org.clone(), i64::from(hour.day().0), value(0), value(1), value(2));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tallyman::clock::{Clock as _, SystemClock};
-use tallyman::domain::murmur2::partition_of;
-use tallyman::domain::reject::Reason;
+use tallyman::domain::usage::murmur2::partition_of;
+use tallyman::domain::usage::reject::Reason;
 use tallyman::kafka::{Producer, Sent};
 use tallyman::processor::ports::Header;
 

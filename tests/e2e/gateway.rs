@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tallyman::codec::{Encoder, OutputEncoding, SchemaRegistry};
-use tallyman::domain::decision::{Action, LimitDecision};
-use tallyman::domain::dimension::Dimension;
+use tallyman::domain::limits::decision::{Action, LimitDecision};
+use tallyman::domain::usage::dimension::Dimension;
 use tallyman::gateway::table::{Request, Rules};
 use tallyman::gateway::{Gateway, Source};
 use tallyman::kafka::{KafkaSettings, Producer, Sent};
@@ -122,17 +122,17 @@ fn policy(org: &str, base: &str) -> String {
 fn publish(kafka: &KafkaSettings, of: &LimitDecision, scope: &[&str; 3], action: Action, encoder: &mut Encoder) {
     let [dimension, value, budget] = scope;
     let mut decision = of.clone();
-    decision.scope.budget = Some(tallyman::domain::scope::BudgetScope {
+    decision.scope.budget = Some(tallyman::domain::limits::scope::BudgetScope {
         dimension: Dimension::from_name(dimension),
         value: Some((*value).to_owned()).filter(|value| !value.is_empty()),
         budget_id: (*budget).to_owned(),
     });
-    decision.level.budget = Some(("a budget".into(), tallyman::domain::terms::BudgetPeriod::Month));
+    decision.level.budget = Some(("a budget".into(), tallyman::domain::terms::records::BudgetPeriod::Month));
     decision.level.action = action;
     decision.version += 1;
     let value = encoder.decision(&decision).unwrap();
     let producer = Producer::new(kafka, "e2e").unwrap();
-    let partition = tallyman::domain::murmur2::partition_of(of.scope.org_id.as_bytes(), kafka.partitions);
+    let partition = tallyman::domain::usage::murmur2::partition_of(of.scope.org_id.as_bytes(), kafka.partitions);
     let key = decision.scope.key();
     let sent =
         Sent { key: Some(key.as_bytes()), value: Some(&value), partition: Some(partition), ..Sent::default() };

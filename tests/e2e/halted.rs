@@ -1,6 +1,6 @@
 //! One partition that cannot go on: the others of its worker do, through every rebalance, and `/readyz` says why.
 
-use tallyman::domain::murmur2::partition_of;
+use tallyman::domain::usage::murmur2::partition_of;
 use tallyman::kafka::read_topic;
 
 use crate::support::{PATIENCE, Progress, Site, kafka, wait_for, wait_until};

@@ -7,13 +7,13 @@ use std::collections::{BTreeSet, HashSet};
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 use tallyman::codec::Decoder;
-use tallyman::domain::decision::{Action, DecisionReason};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::event::{Dims, Event};
-use tallyman::domain::scope::BudgetScope;
-use tallyman::domain::terms::{
+use tallyman::domain::limits::decision::{Action, DecisionReason};
+use tallyman::domain::limits::scope::BudgetScope;
+use tallyman::domain::terms::records::{
     Budget, BudgetAction, BudgetPeriod, CreditGrant, LimitMode, OrgPolicy, OrgStatus, TermsRecord,
 };
+use tallyman::domain::usage::dimension::Dimension;
+use tallyman::domain::usage::event::{Dims, Event};
 use tallyman::kafka::{KafkaSettings, read_topic};
 
 const HOUR: i64 = 3_600_000_000;

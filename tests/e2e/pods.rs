@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use tallyman::domain::credits::CreditSum;
-use tallyman::domain::decision::{Action, LimitDecision};
+use tallyman::domain::limits::decision::{Action, LimitDecision};
 use tallyman::gateway::table::{Request, Rules};
 use tallyman::gateway::{Gateway, Source};
 use tallyman::kafka::{KafkaSettings, Producer, Sent};

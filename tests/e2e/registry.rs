@@ -11,7 +11,7 @@ use tallyman::cli::generator::{Generator, Load};
 use tallyman::clock::{Clock as _, SystemClock};
 use tallyman::codec::{Decoder, RecordType, ValueEncoding, encode_usage};
 use tallyman::domain::credits::format_decimal;
-use tallyman::domain::decision::Action;
+use tallyman::domain::limits::decision::Action;
 use tallyman::kafka::read_topic;
 use tallyman::registry::{Client, SchemaRegistry};
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tallyman::codec::Decoder;
 use tallyman::domain::credits::CreditSum;
-use tallyman::domain::decision::{Action, DecisionReason, Level, LimitDecision};
+use tallyman::domain::limits::decision::{Action, DecisionReason, Level, LimitDecision};
 use tallyman::kafka::{KafkaSettings, read_topic};
 
 use crate::audit;

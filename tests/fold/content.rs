@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use tallyman::domain::credits::Credits;
+use tallyman::domain::cube::fold::Fold;
 use tallyman::domain::cube::seal::Sealer;
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::event::{Dims, Event, Multiplier, Outcome, OutcomeRecorded, Status, Subject, UsageEvent};
-use tallyman::domain::fold::Fold;
-use tallyman::domain::tally::Field;
+use tallyman::domain::cube::tally::Field;
 use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::dimension::Dimension;
+use tallyman::domain::usage::event::{
+    Dims, Event, Multiplier, Outcome, OutcomeRecorded, Status, Subject, UsageEvent,
+};
 
 use crate::model::Flushed;
 

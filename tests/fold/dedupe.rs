@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use tallyman::codec::{DecodeError, Decoder, ValueEncoding, encode_event};
-use tallyman::domain::dedupe::{IdHasher, IdKey, Seen, Window};
-use tallyman::domain::event::Event;
-use tallyman::domain::reject::Reason;
 use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::dedupe::{IdHasher, IdKey, Seen, Window};
+use tallyman::domain::usage::event::Event;
+use tallyman::domain::usage::reject::Reason;
 use tallyman::processor::intake::{FIRST_TIMESTAMP, Rules, Verdict, judge};
 use tallyman::processor::ports::{Header, Record};
 

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use tallyman::domain::content::Content;
 use tallyman::domain::cube::bundle;
+use tallyman::domain::cube::fold::{ContentKey, Contents, Fold};
 use tallyman::domain::cube::seal::Sealer;
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::event::{Dims, Event, Outcome, OutcomeRecorded, Status, Subject, UsageAdjusted, UsageEvent};
-use tallyman::domain::fold::{ContentKey, Contents, Fold};
-use tallyman::domain::tally::{Field, Tally};
+use tallyman::domain::cube::tally::{Field, Tally};
 use tallyman::domain::time::{Day, Hour};
+use tallyman::domain::usage::content::Content;
+use tallyman::domain::usage::dimension::Dimension;
+use tallyman::domain::usage::event::{
+    Dims, Event, Outcome, OutcomeRecorded, Status, Subject, UsageAdjusted, UsageEvent,
+};
 
 use crate::facts::{Fact, facts_of, told};
 
@@ -190,9 +192,9 @@ fn plain_fields(event: &UsageEvent<'_>) -> Vec<(Field, i128)> {
     sum(Field::MULTIPLIER_MAX, multiplier);
     if let Some(latency) = event.latency_ms {
         let latency = u64::try_from(latency).unwrap();
-        let above = |&bucket: &usize| tallyman::domain::histogram::lower_bound_ms(bucket) <= latency;
+        let above = |&bucket: &usize| tallyman::domain::cube::histogram::lower_bound_ms(bucket) <= latency;
         fields.push((
-            Field::latency_bucket((0..tallyman::domain::histogram::BUCKETS).rev().find(above).unwrap()),
+            Field::latency_bucket((0..tallyman::domain::cube::histogram::BUCKETS).rev().find(above).unwrap()),
             1,
         ));
     }

@@ -1,9 +1,9 @@
 //! Whatever the events, the batches and the flushes: the facts are those of the naive fold.
 
 use proptest::prelude::*;
+use tallyman::domain::cube::fold::Fold;
 use tallyman::domain::cube::seal::Sealer;
-use tallyman::domain::event::Event;
-use tallyman::domain::fold::Fold;
+use tallyman::domain::usage::event::Event;
 
 use crate::model::{Flushed, Model};
 use crate::random::event;

@@ -3,11 +3,11 @@
 use proptest::option;
 use proptest::prelude::*;
 use tallyman::domain::credits::Credits;
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::event::{
+use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::dimension::Dimension;
+use tallyman::domain::usage::event::{
     Dims, Event, Multiplier, Outcome, OutcomeRecorded, Status, Subject, UsageAdjusted, UsageEvent,
 };
-use tallyman::domain::time::Timestamp;
 
 fn dims() -> impl Strategy<Value = Dims<'static>> {
     proptest::array::uniform12(option::of(0..3_u8)).prop_map(|values| {

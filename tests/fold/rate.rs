@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use proptest::prelude::*;
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::rate::{MINUTES, RateRing, Rates};
+use tallyman::domain::limits::rate::{MINUTES, RateRing, Rates};
 use tallyman::domain::time::Timestamp;
 
 const SECOND: i64 = 1_000_000;

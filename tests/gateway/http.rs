@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tallyman::domain::decision::Action;
-use tallyman::domain::dimension::Dimension::{OperationDetail, User, WorkspaceKind};
-use tallyman::domain::scope::Scope;
+use tallyman::domain::limits::decision::Action;
+use tallyman::domain::limits::scope::Scope;
 use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::dimension::Dimension::{OperationDetail, User, WorkspaceKind};
 use tallyman::gateway::table::{Rules, Table, WhenStale};
 use tallyman::http::{Gate, serve_gate};
 use tallyman::telemetry::Telemetry;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tallyman::domain::decision::Action;
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::scope::Scope;
+use tallyman::domain::limits::decision::Action;
+use tallyman::domain::limits::scope::Scope;
+use tallyman::domain::usage::dimension::Dimension;
 use tallyman::gateway::table::{Request, Rules};
 
 use crate::support::{Bench, decision, scope};

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use tallyman::codec::{Decoder, Encoder, OutputEncoding};
-use tallyman::domain::decision::Action;
-use tallyman::domain::dimension::Dimension::{self, Model, Product, User};
-use tallyman::domain::scope::Scope;
+use tallyman::domain::limits::decision::Action;
+use tallyman::domain::limits::scope::Scope;
 use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::dimension::Dimension::{self, Model, Product, User};
 use tallyman::gateway::table::{Applied, Came, Request, Rules, WhenStale};
 
 use crate::support::{Bench, NOON, RESET, decision, scope};
@@ -195,7 +195,7 @@ fn one_silent_partition_makes_only_its_own_orgs_stale() {
     let mut fresh = 0;
     for number in 0..100 {
         let org = format!("org-{number}");
-        let is_there = tallyman::domain::murmur2::partition_of(org.as_bytes(), 4) == 2;
+        let is_there = tallyman::domain::usage::murmur2::partition_of(org.as_bytes(), 4) == 2;
         assert_eq!(bench.table.check(&Request::of(&org)).is_blocked(), !is_there, "{org}");
         fresh += usize::from(is_there);
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tallyman::clock::ManualClock;
 use tallyman::codec::{DecodeError, Decoder};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::scope::{BudgetScope, Scope};
+use tallyman::domain::limits::scope::{BudgetScope, Scope};
 use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::dimension::Dimension;
 use tallyman::gateway::table::{Applied, Came, Rules, Table};
 
 /// What the clock shows at first: 2026-11-20T12:00:00Z.

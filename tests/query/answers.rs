@@ -174,7 +174,7 @@ fn a_value_that_a_spreadsheet_would_run_is_neutralised_and_numbers_are_not() {
     let mut risky = events(6, 5);
     let names = ["=HYPERLINK(\"http://x\")", "@SUM(1)", "+1+1", "-2+3", "\t=1", "\r=1"];
     for (event, name) in risky.iter_mut().zip(names) {
-        event.values[tallyman::domain::dimension::Dimension::User.index()] = Some(name);
+        event.values[tallyman::domain::usage::dimension::Dimension::User.index()] = Some(name);
         event.micros = -1_500_000;
     }
     fixture.commit(ORG, &risky);

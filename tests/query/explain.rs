@@ -3,10 +3,10 @@
 use std::process::Command;
 
 use tallyman::codec::terms_document::{DocumentDefaults, parse};
-use tallyman::domain::decision::{Action, Cause, DecisionReason, LimitDecision};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::scope::BudgetScope;
-use tallyman::domain::terms::{BudgetPeriod, TermsRecord};
+use tallyman::domain::limits::decision::{Action, Cause, DecisionReason, LimitDecision};
+use tallyman::domain::limits::scope::BudgetScope;
+use tallyman::domain::terms::records::{BudgetPeriod, TermsRecord};
+use tallyman::domain::usage::dimension::Dimension;
 
 use super::server::Server;
 use super::support::{Event, Fixture, at, decision};

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::tally::{Field, Tally};
-use tallyman::domain::terms::{CreditGrant, OrgPolicy, TermsRecord};
+use tallyman::domain::cube::tally::{Field, Tally};
+use tallyman::domain::limits::walk::Balance;
+use tallyman::domain::terms::records::{CreditGrant, OrgPolicy, TermsRecord};
 use tallyman::domain::time::Hour;
-use tallyman::domain::walk::Balance;
 use tallyman::query::{Query, UsageAnswer};
 
 use super::support::{Fixture, ORG, ask, at, events, params, policy};

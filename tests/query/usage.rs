@@ -6,12 +6,12 @@ use jiff::civil::Date;
 use jiff::{ToSpan as _, tz::TimeZone};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::period::period_at;
-use tallyman::domain::tally::{Field, Tally};
-use tallyman::domain::terms::DefaultTerms;
-use tallyman::domain::terms_book::PolicyHistory;
+use tallyman::domain::cube::tally::{Field, Tally};
+use tallyman::domain::terms::book::PolicyHistory;
+use tallyman::domain::terms::period::period_at;
+use tallyman::domain::terms::records::DefaultTerms;
 use tallyman::domain::time::Hour;
+use tallyman::domain::usage::dimension::Dimension;
 use tallyman::query::QueryError;
 
 use super::support::{Event, Fixture, ORG, ask, at, events, policy};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use tallyman::domain::credits::CreditSum;
-use tallyman::domain::decision::{Action, DecisionReason};
+use tallyman::domain::limits::decision::{Action, DecisionReason};
 use tallyman::domain::time::Timestamp;
 use tallyman::processor::ports::OutputTopic;
 use tallyman::processor::twin::{Fault, POLICIES, USAGE};

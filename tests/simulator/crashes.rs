@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tallyman::domain::reject::Reason;
+use tallyman::domain::usage::reject::Reason;
 use tallyman::processor::twin::Fault;
 
 use crate::judge::{Outcome, outcome};

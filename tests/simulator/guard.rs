@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tallyman::domain::decision::{Action, DecisionReason};
+use tallyman::domain::limits::decision::{Action, DecisionReason};
 use tallyman::processor::ports::OutputTopic;
 use tallyman::processor::twin::{Fault, POLICIES, USAGE};
 use tallyman::store::StoreError;

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 use tallyman::codec::Decoder;
-use tallyman::domain::budget::is_over;
 use tallyman::domain::credits::CreditSum;
-use tallyman::domain::decision::{Level, LimitDecision};
+use tallyman::domain::limits::budget::is_over;
+use tallyman::domain::limits::decision::{Level, LimitDecision};
 use tallyman::processor::ports::OutputTopic;
 use tallyman::processor::twin::TwinRecord;
 

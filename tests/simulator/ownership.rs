@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::json;
-use tallyman::domain::decision::Action;
+use tallyman::domain::limits::decision::Action;
 use tallyman::processor::ports::{CommitOffset, Output, OutputTopic, PortError, Rebalance, Sink, TransactError};
 use tallyman::processor::twin::{Fault, POLICIES, TwinSink, TwinSource, USAGE};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tallyman::clock::{Clock as _, ManualClock};
 use tallyman::codec::{Decoder, Encoder, OutputEncoding, SchemaRegistry};
-use tallyman::domain::terms::DefaultTerms;
+use tallyman::domain::terms::records::DefaultTerms;
 use tallyman::domain::time::Timestamp;
 use tallyman::processor::ports::{Rebalance, Sink, Source};
 use tallyman::processor::settings::{AdoptFrom, TaskSettings, WorkerSettings};

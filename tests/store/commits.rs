@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tallyman::domain::{dedupe::IdBucket, dedupe::IdKey, dedupe::Seen, time::Timestamp};
+use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::dedupe::{IdBucket, IdKey, Seen};
 use tallyman::store::{Shelf, Store, StoreError, StoreMemory, destroy};
 
 use super::{DAY_US, add, crash_image, dump, meta, open, settings, totals};

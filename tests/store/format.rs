@@ -5,21 +5,21 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use tallyman::codec::store_ids::{self, IdSegment};
 use tallyman::codec::{store_keys, store_terms, store_values};
-use tallyman::domain::content::{Content, Settled, Values};
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::dedupe::{IdBucket, IdKey, Seen};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::event::Outcome;
-use tallyman::domain::fold::ContentKey;
-use tallyman::domain::histogram;
-use tallyman::domain::rate::RateRing;
-use tallyman::domain::scope::{BudgetScope, Scope};
-use tallyman::domain::tally::{Field, Tally};
-use tallyman::domain::terms::{
+use tallyman::domain::cube::fold::ContentKey;
+use tallyman::domain::cube::histogram;
+use tallyman::domain::cube::tally::{Field, Tally};
+use tallyman::domain::limits::rate::RateRing;
+use tallyman::domain::limits::scope::{BudgetScope, Scope};
+use tallyman::domain::terms::records::{
     AutoPurchase, Budget, BudgetAction, BudgetPeriod, CreditGrant, Label, LimitMode, OrgPolicy, OrgStatus,
     PurchaseDeclined, TermsRecord,
 };
 use tallyman::domain::time::{Day, Hour, Timestamp};
+use tallyman::domain::usage::content::{Content, Settled, Values};
+use tallyman::domain::usage::dedupe::{IdBucket, IdKey, Seen};
+use tallyman::domain::usage::dimension::Dimension;
+use tallyman::domain::usage::event::Outcome;
 use tallyman::store::{FoldSettings, PoliciesRead, TaskMeta, UsageCounts};
 
 use super::{decision, meta, settings};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tallyman::domain::dedupe::{IdBucket, IdKey, Seen};
 use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::dedupe::{IdBucket, IdKey, Seen};
 use tallyman::store::Store;
 
 use super::{crash_image, meta, open};

@@ -15,11 +15,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use tallyman::domain::credits::CreditSum;
-use tallyman::domain::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::scope::Scope;
-use tallyman::domain::tally::{Field, Tally};
+use tallyman::domain::cube::tally::{Field, Tally};
+use tallyman::domain::limits::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
+use tallyman::domain::limits::scope::Scope;
 use tallyman::domain::time::{Hour, Timestamp};
+use tallyman::domain::usage::dimension::Dimension;
 use tallyman::store::{
     FoldSettings, LastRecord, PoliciesRead, Store, StoreBatch, StoreError, StoreMemory, TaskMeta, UsageCounts,
 };

@@ -5,8 +5,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use tallyman::domain::dedupe::{IdBucket, IdKey, Seen};
 use tallyman::domain::time::Timestamp;
+use tallyman::domain::usage::dedupe::{IdBucket, IdKey, Seen};
 use tallyman::store::Store;
 
 use super::{add, meta, open, totals};

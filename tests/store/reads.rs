@@ -2,16 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use tallyman::domain::content::Content;
 use tallyman::domain::credits::{CreditSum, Credits};
+use tallyman::domain::cube::field_set::FieldSet;
+use tallyman::domain::cube::fold::ContentKey;
 use tallyman::domain::cube::scan::Question;
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::field_set::FieldSet;
-use tallyman::domain::fold::ContentKey;
-use tallyman::domain::scope::{BudgetScope, Scope};
-use tallyman::domain::tally::Field;
-use tallyman::domain::terms::{Label, LimitMode, OrgPolicy, OrgStatus, TermsRecord};
+use tallyman::domain::cube::tally::Field;
+use tallyman::domain::limits::scope::{BudgetScope, Scope};
+use tallyman::domain::terms::records::{Label, LimitMode, OrgPolicy, OrgStatus, TermsRecord};
 use tallyman::domain::time::{Hour, Timestamp};
+use tallyman::domain::usage::content::Content;
+use tallyman::domain::usage::dimension::Dimension;
 use tallyman::store::Store;
 
 use super::{add, decision, meta, open, totals};
@@ -88,7 +88,7 @@ fn totals_and_sums_are_those_of_the_org_and_hours_in_order() {
     let sums = |org, hours: std::ops::Range<i32>, first_only: bool| {
         let mut sums = Vec::new();
         let hours = Hour(hours.start)..Hour(hours.end);
-        let each = &mut |hour: Hour, values: &[Option<&str>], tally: &tallyman::domain::tally::Tally| {
+        let each = &mut |hour: Hour, values: &[Option<&str>], tally: &tallyman::domain::cube::tally::Tally| {
             sums.push((hour.0, values[0].map(str::to_owned), tally.sum(Field::CREDITS)));
             if first_only { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
@@ -192,7 +192,7 @@ fn a_snapshot_shows_one_position_whatever_is_committed_meanwhile() {
         let position = snapshot.meta().unwrap().map_or(0, |meta| meta.position);
         let sum = i128::from(position) * i128::from(position + 1) / 2;
         let mut hours = 0;
-        let mut each = |_, tally: &tallyman::domain::tally::Tally| {
+        let mut each = |_, tally: &tallyman::domain::cube::tally::Tally| {
             assert_eq!(tally.sum(Field::CREDITS), sum);
             hours += 1;
             ControlFlow::Continue(())
@@ -201,7 +201,7 @@ fn a_snapshot_shows_one_position_whatever_is_committed_meanwhile() {
         assert_eq!(hours, if position == 0 { 0 } else { 20 });
         let question = Question { fields: FieldSet::of(&[Field::CREDITS]), ..Question::default() };
         let mut of_facts = 0;
-        let mut each = |_, _: &[Option<&str>], tally: &tallyman::domain::tally::Tally| {
+        let mut each = |_, _: &[Option<&str>], tally: &tallyman::domain::cube::tally::Tally| {
             of_facts += tally.sum(Field::CREDITS);
             ControlFlow::Continue(())
         };

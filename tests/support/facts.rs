@@ -2,13 +2,13 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use tallyman::domain::cube::block::Block;
+use tallyman::domain::cube::field_set::FieldSet;
 use tallyman::domain::cube::scan::{Question, Scan};
 use tallyman::domain::cube::seal::{Sealed, Sealer};
 use tallyman::domain::cube::segment::{Frozen, Segment};
-use tallyman::domain::dimension::Dimension;
-use tallyman::domain::field_set::FieldSet;
-use tallyman::domain::tally::{Field, Tally};
+use tallyman::domain::cube::tally::{Field, Tally};
 use tallyman::domain::time::{Day, Hour};
+use tallyman::domain::usage::dimension::Dimension;
 
 /// The values of all dimensions.
 pub type Values<'a> = [Option<&'a str>; Dimension::COUNT];

@@ -16,7 +16,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::codec::{Decoder, ValueEncoding, encode_terms, encode_usage};
 use crate::config::Settings;
 use crate::domain::credits::Credits;
-use crate::domain::terms::{LimitMode, OrgPolicy, OrgStatus, TermsRecord};
+use crate::domain::terms::records::{LimitMode, OrgPolicy, OrgStatus, TermsRecord};
 use crate::domain::time::Timestamp;
 use crate::kafka::{self, Echo, KafkaSettings, Producer, Sent};
 

@@ -12,11 +12,11 @@ use crate::cli::bench::QueryArgs;
 use crate::cli::generator::{Generator, Load};
 use crate::clock::SystemClock;
 use crate::config::Settings;
+use crate::domain::cube::fold::Fold;
 use crate::domain::cube::seal::Sealer;
-use crate::domain::event::Event;
-use crate::domain::fold::Fold;
-use crate::domain::terms::DefaultTerms;
+use crate::domain::terms::records::DefaultTerms;
 use crate::domain::time::Timestamp;
+use crate::domain::usage::event::Event;
 use crate::query::{Query, UsageParams};
 use crate::store::{PoliciesRead, Shelf, Store, StoreMemory, TaskMeta, UsageCounts};
 

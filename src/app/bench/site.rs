@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::app::{App, AppError, Wiring, nonce};
 use crate::clock::SystemClock;
 use crate::config::Settings;
-use crate::domain::terms::DefaultTerms;
+use crate::domain::terms::records::DefaultTerms;
 use crate::kafka::{self, KafkaSettings, OffsetKeeper, TopicOutcome};
 use crate::processor::settings::AdoptFrom;
 

@@ -4,9 +4,9 @@
 use crate::cli::generator::{Generator, Load, working_times};
 use crate::codec::{ValueEncoding, encode_terms, encode_usage};
 use crate::domain::credits::{CreditSum, Credits, MICROS_PER_CREDIT};
-use crate::domain::period::period_at;
-use crate::domain::terms::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus, TermsRecord};
-use crate::domain::terms_book::PolicyHistory;
+use crate::domain::terms::book::PolicyHistory;
+use crate::domain::terms::period::period_at;
+use crate::domain::terms::records::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus, TermsRecord};
 use crate::domain::time::{Hour, Timestamp};
 use crate::kafka::{self, Producer, Sent, Topics};
 
@@ -106,7 +106,7 @@ impl Sample {
     }
 
     /// Each event of the month in its order, with its org's place.
-    fn draw(&self, mut each: impl FnMut(usize, &crate::domain::event::UsageEvent<'_>) -> bool) {
+    fn draw(&self, mut each: impl FnMut(usize, &crate::domain::usage::event::UsageEvent<'_>) -> bool) {
         let mut generator = Generator::new(load(self.seed(), 0.0));
         let suspended_from = Hour(self.to.0 - SUSPENDED_DAYS * 24).start();
         for at in working_times(self.from, self.to, EVENTS) {
@@ -189,7 +189,7 @@ const fn hundreds(credits: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::murmur2::partition_of;
+    use crate::domain::usage::murmur2::partition_of;
     use crate::kafka::RETAINED_BYTES;
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_000_000_000);

@@ -9,7 +9,7 @@ use super::watch::{Seen, blocks};
 use crate::cli::generator::Generator;
 use crate::clock::{Clock as _, SystemClock};
 use crate::codec::{ValueEncoding, encode_usage};
-use crate::domain::scope::Scope;
+use crate::domain::limits::scope::Scope;
 use crate::domain::time::Timestamp;
 use crate::kafka::{self, Producer, Sent};
 

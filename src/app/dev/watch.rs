@@ -6,10 +6,10 @@ use std::sync::mpsc::Sender;
 use crate::clock::{Clock as _, SystemClock};
 use crate::codec::Decoder;
 use crate::domain::credits::CreditSum;
-use crate::domain::decision::{Action, DecisionReason, LimitDecision};
-use crate::domain::dimension::Dimension;
-use crate::domain::scope::Scope;
+use crate::domain::limits::decision::{Action, DecisionReason, LimitDecision};
+use crate::domain::limits::scope::Scope;
 use crate::domain::time::Timestamp;
+use crate::domain::usage::dimension::Dimension;
 use crate::processor::ports::Record;
 
 /// A decision and when it could be read.
@@ -126,7 +126,7 @@ fn credits(sum: CreditSum) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::scope::BudgetScope;
+    use crate::domain::limits::scope::BudgetScope;
 
     #[test]
     fn a_budgets_decision_names_whom_it_binds_and_not_the_whole_organisation() {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::sample::{NEARLY_SPENT, Org};
 use super::watch::standing;
 use crate::domain::credits::CreditSum;
-use crate::domain::decision::LimitDecision;
+use crate::domain::limits::decision::LimitDecision;
 use crate::kafka::KafkaSettings;
 
 /// The welcome.

@@ -9,10 +9,10 @@
 use super::FACTS_MAX;
 use super::column::Column;
 use super::pack::{Packed, width_of};
-use crate::domain::bytes::{Reader, StoredError};
-use crate::domain::dimension::Dimension;
-use crate::domain::histogram;
-use crate::domain::tally::Field;
+use crate::domain::cube::bytes::{Reader, StoredError};
+use crate::domain::cube::histogram;
+use crate::domain::cube::tally::Field;
+use crate::domain::usage::dimension::Dimension;
 
 /// The version of the bytes; those of earlier ones stay readable.
 pub(super) const VERSION: u8 = 1;

@@ -4,9 +4,9 @@
 use super::block::{SAME_AS_CREDITS, VERSION, WITH_ROLLUPS, joined, kept};
 use super::column::put_column;
 use super::pack::{pack, width_of};
-use crate::domain::bytes::{put_text, put_u64};
-use crate::domain::dimension::Dimension;
-use crate::domain::tally::Field;
+use crate::domain::cube::bytes::{put_text, put_u64};
+use crate::domain::cube::tally::Field;
+use crate::domain::usage::dimension::Dimension;
 
 mod rollup;
 

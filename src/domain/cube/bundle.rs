@@ -3,7 +3,7 @@
 
 use super::block::Block;
 use super::merge::merge;
-use crate::domain::bytes::{Reader, StoredError, put_u64};
+use crate::domain::cube::bytes::{Reader, StoredError, put_u64};
 
 /// Appends a block.
 pub fn push(out: &mut Vec<u8>, block: &[u8]) {

@@ -1,7 +1,7 @@
 //! A column: one number for each fact of a block, in the shortest of three forms. The same numbers give the same bytes.
 
 use super::pack::{Packed, pack, width_of};
-use crate::domain::bytes::{Reader, StoredError, put_i128, put_u64};
+use crate::domain::cube::bytes::{Reader, StoredError, put_i128, put_u64};
 
 /// All numbers are the same.
 const CONSTANT: u8 = 0;

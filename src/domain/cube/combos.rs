@@ -4,8 +4,8 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher as _;
 
-use crate::domain::dimension::Dimension;
-use crate::domain::interner::{Interner, Symbol};
+use crate::domain::cube::interner::{Interner, Symbol};
+use crate::domain::usage::dimension::Dimension;
 
 /// A combination's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,9 +8,9 @@ use super::FACTS_MAX;
 use super::block::{Block, Latencies, Values, is_extreme};
 use super::builder::{Builder, FactKey};
 use super::column::Column;
-use crate::domain::bytes::StoredError;
-use crate::domain::dimension::Dimension;
-use crate::domain::tally::Field;
+use crate::domain::cube::bytes::StoredError;
+use crate::domain::cube::tally::Field;
+use crate::domain::usage::dimension::Dimension;
 
 /// A block that is read fact by fact.
 struct Cursor<'a> {

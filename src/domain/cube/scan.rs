@@ -6,13 +6,13 @@ use hashbrown::HashMap;
 
 use super::block::{Block, Values, is_extreme, joined};
 use super::column::Column;
-use crate::domain::bytes::StoredError;
-use crate::domain::dimension::Dimension;
-use crate::domain::field_set::FieldSet;
-use crate::domain::histogram;
-use crate::domain::interner::{Interner, Symbol};
-use crate::domain::tally::{Field, Tally};
+use crate::domain::cube::bytes::StoredError;
+use crate::domain::cube::field_set::FieldSet;
+use crate::domain::cube::histogram;
+use crate::domain::cube::interner::{Interner, Symbol};
+use crate::domain::cube::tally::{Field, Tally};
 use crate::domain::time::{Day, Hour};
+use crate::domain::usage::dimension::Dimension;
 
 /// The most dimensions to group by.
 pub const GROUP_MAX: usize = 3;

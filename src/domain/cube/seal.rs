@@ -9,10 +9,10 @@ use super::builder::Builder;
 use super::segment::{Frozen, Row};
 use crate::domain::credits::CreditSum;
 use crate::domain::cube::combos::Combo;
-use crate::domain::dimension::Dimension;
-use crate::domain::interner::{Symbol, Texts};
-use crate::domain::tally::{Field, Tally};
+use crate::domain::cube::interner::{Symbol, Texts};
+use crate::domain::cube::tally::{Field, Tally};
 use crate::domain::time::{Day, Hour};
+use crate::domain::usage::dimension::Dimension;
 
 /// What was added to one org on one day; more than [`FACTS_MAX`] facts come in several, of which the last has the totals.
 #[derive(Debug)]

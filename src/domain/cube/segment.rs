@@ -2,10 +2,10 @@
 //! of its dimension values and one append. Next to read: `seal`.
 
 use crate::domain::cube::combos::{Combo, ComboId, Combos};
-use crate::domain::dimension::Dimension;
-use crate::domain::interner::{Interner, Symbol, Texts};
-use crate::domain::tally::{Field, Tally};
+use crate::domain::cube::interner::{Interner, Symbol, Texts};
+use crate::domain::cube::tally::{Field, Tally};
 use crate::domain::time::Hour;
+use crate::domain::usage::dimension::Dimension;
 
 /// No latency.
 const NO_LATENCY: u8 = u8::MAX;

@@ -12,16 +12,16 @@ use std::hash::BuildHasher as _;
 use super::Published;
 use super::review::{InForce, runs};
 use super::scopes::{ScopeState, Scopes};
-use crate::domain::budget::{self, Steady, Use};
-use crate::domain::decide::Judgement;
-use crate::domain::decision::LimitDecision;
-use crate::domain::dimension::Dimension;
-use crate::domain::fold::Spend;
-use crate::domain::forecast::{self, Outlook};
-use crate::domain::scope::{BudgetScope, Scope};
-use crate::domain::terms::Budget;
-use crate::domain::terms_book::{History, OrgTerms};
+use crate::domain::cube::fold::Spend;
+use crate::domain::limits::budget::{self, Steady, Use};
+use crate::domain::limits::decide::Judgement;
+use crate::domain::limits::decision::LimitDecision;
+use crate::domain::limits::forecast::{self, Outlook};
+use crate::domain::limits::scope::{BudgetScope, Scope};
+use crate::domain::terms::book::{History, OrgTerms};
+use crate::domain::terms::records::Budget;
 use crate::domain::time::{Hour, Timestamp};
+use crate::domain::usage::dimension::Dimension;
 
 /// One budget.
 #[derive(Debug)]

@@ -4,9 +4,9 @@
 
 use super::{Law, OrgState, Orgs, limit_of};
 use crate::domain::credits::CreditSum;
-use crate::domain::decide::{Ahead, Limit, is_near};
-use crate::domain::fold::Spend;
-use crate::domain::rate::RateRing;
+use crate::domain::cube::fold::Spend;
+use crate::domain::limits::decide::{Ahead, Limit, is_near};
+use crate::domain::limits::rate::RateRing;
 use crate::domain::time::Timestamp;
 
 /// What a guard knows of an org.

@@ -4,12 +4,12 @@
 use std::ops::{ControlFlow, Range};
 
 use crate::domain::credits::CreditSum;
+use crate::domain::cube::field_set::FieldSet;
 use crate::domain::cube::scan::Question;
-use crate::domain::dimension::Dimension;
-use crate::domain::field_set::FieldSet;
-use crate::domain::rate::RateRing;
-use crate::domain::tally::Field;
+use crate::domain::cube::tally::Field;
+use crate::domain::limits::rate::RateRing;
 use crate::domain::time::Hour;
+use crate::domain::usage::dimension::Dimension;
 use crate::store::{Store, StoreError};
 
 /// Sums of hours from the store.

@@ -10,14 +10,14 @@ use std::collections::BTreeSet;
 use super::budgets::{BudgetState, Budgets, bit};
 use super::scopes::ScopeState;
 use super::{Law, OrgHours, Recent};
-use crate::domain::budget::{self, Binds};
 use crate::domain::credits::CreditSum;
-use crate::domain::decision::Level;
-use crate::domain::dimension::Dimension;
-use crate::domain::period::{Period, cycle_at};
-use crate::domain::terms::{Budget, BudgetPeriod};
-use crate::domain::terms_book::{History, OrgTerms};
+use crate::domain::limits::budget::{self, Binds};
+use crate::domain::limits::decision::Level;
+use crate::domain::terms::book::{History, OrgTerms};
+use crate::domain::terms::period::{Period, cycle_at};
+use crate::domain::terms::records::{Budget, BudgetPeriod};
 use crate::domain::time::{Hour, Timestamp};
+use crate::domain::usage::dimension::Dimension;
 
 /// What of a budget is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,11 +6,11 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher as _;
 
 use super::{Published, Recent};
-use crate::domain::budget::Steady;
 use crate::domain::credits::CreditSum;
-use crate::domain::decision::Action;
-use crate::domain::dimension::Dimension;
+use crate::domain::limits::budget::Steady;
+use crate::domain::limits::decision::Action;
 use crate::domain::time::Hour;
+use crate::domain::usage::dimension::Dimension;
 
 /// One scope: a budget and a value. It may be there only to keep its sum, or only because it was published.
 #[derive(Debug)]

@@ -7,16 +7,16 @@ use std::ops::Range;
 use super::budgets::{Budgets, Told};
 use super::scopes::ScopeState;
 use super::{Change, Law, OrgHours, OrgState, Orgs, set_timer};
-use crate::domain::alert::{AlertKind, alert_of};
 use crate::domain::credits::CreditSum;
-use crate::domain::decide;
-use crate::domain::decision::{Cause, LimitDecision};
-use crate::domain::dimension::Dimension;
-use crate::domain::fold::Spend;
-use crate::domain::forecast::Outlook;
-use crate::domain::rate::RateRing;
-use crate::domain::scope::Scope;
+use crate::domain::cube::fold::Spend;
+use crate::domain::limits::alert::{AlertKind, alert_of};
+use crate::domain::limits::decide;
+use crate::domain::limits::decision::{Cause, LimitDecision};
+use crate::domain::limits::forecast::Outlook;
+use crate::domain::limits::rate::RateRing;
+use crate::domain::limits::scope::Scope;
 use crate::domain::time::{Hour, Timestamp};
+use crate::domain::usage::dimension::Dimension;
 
 /// A scope that the running batch may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,7 +279,7 @@ impl Orgs {
         endings: &mut Vec<Ending>,
     ) {
         let OrgState { org, budgets: Some(budgets), .. } = &mut self.states[place as usize] else { return };
-        let none = crate::domain::terms_book::OrgTerms::default();
+        let none = crate::domain::terms::book::OrgTerms::default();
         let terms = law.terms.org(org.as_str()).unwrap_or(&none);
         let told = budgets.decide(number, cause.is_some(), terms, law.now);
         let Some(scope) = budgets.scope_of(org.as_str(), number) else { return };

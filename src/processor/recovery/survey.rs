@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::codec::{DecodeError, Decoder};
-use crate::domain::decision::LimitDecision;
+use crate::domain::limits::decision::LimitDecision;
 use crate::processor::checksum::Mark;
 use crate::processor::metadata::{CommitMetadata, client_of};
 use crate::processor::ports::{Committed, Input, LogRange, PortError, RecordMark, Sink, Source};

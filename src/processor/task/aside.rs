@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::reject::Reject;
+use crate::domain::usage::reject::Reject;
 use crate::processor::letters;
 use crate::processor::ports::{Header, OutputTopic, Record};
 use crate::telemetry::Telemetry;

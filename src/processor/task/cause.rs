@@ -2,7 +2,7 @@
 //! cause one, so that the many are not kept.
 
 use crate::codec::Decoder;
-use crate::domain::decision::Cause;
+use crate::domain::limits::decision::Cause;
 use crate::processor::ports::{Header, Record};
 
 /// The cause that `record` is.

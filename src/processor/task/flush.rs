@@ -11,7 +11,7 @@ use crate::clock::Clock as _;
 use crate::domain::credits::CreditSum;
 use crate::domain::cube::seal::Sealer;
 use crate::domain::cube::segment::Frozen;
-use crate::domain::dedupe::{IdBucket, Window};
+use crate::domain::usage::dedupe::{IdBucket, Window};
 use crate::processor::orgs::Law;
 use crate::store::{Store, StoreBatch, StoreError, StoreWriter, TaskMeta, Written};
 use crate::telemetry::Telemetry;

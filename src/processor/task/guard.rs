@@ -3,9 +3,9 @@
 //! `orgs::guard`.
 
 use crate::domain::credits::Credits;
-use crate::domain::event::Event;
-use crate::domain::rate::{RateRing, Rates};
+use crate::domain::limits::rate::{RateRing, Rates};
 use crate::domain::time::Timestamp;
+use crate::domain::usage::event::Event;
 use crate::processor::orgs::Law;
 use crate::store::StoreError;
 

@@ -7,7 +7,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use crate::domain::dedupe::{IdKey, Seen};
+use crate::domain::usage::dedupe::{IdKey, Seen};
 
 /// Ids in the order in which they came, each once.
 #[derive(Debug, Default)]

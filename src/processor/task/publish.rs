@@ -3,7 +3,7 @@
 
 use crate::clock::Clock as _;
 use crate::codec::{Encoder, RegistryError};
-use crate::domain::decision::Heartbeat;
+use crate::domain::limits::decision::Heartbeat;
 use crate::domain::time::Timestamp;
 use crate::processor::checksum::{Checksum, settings_crc};
 use crate::processor::metadata::CommitMetadata;

@@ -2,8 +2,8 @@
 
 use crate::clock::Clock as _;
 use crate::codec::{DecodeError, Decoder};
-use crate::domain::reject::{Reason, Reject};
-use crate::domain::terms::TermsRecord;
+use crate::domain::terms::records::TermsRecord;
+use crate::domain::usage::reject::{Reason, Reject};
 use crate::processor::intake;
 use crate::processor::orgs::Law;
 use crate::processor::ports::{OutputTopic, RecordBatch};

@@ -4,9 +4,9 @@
 
 use super::{Builder, FactKey};
 use crate::domain::cube::block::{is_extreme, joined};
-use crate::domain::dimension::Dimension;
-use crate::domain::histogram;
-use crate::domain::tally::Field;
+use crate::domain::cube::histogram;
+use crate::domain::cube::tally::Field;
+use crate::domain::usage::dimension::Dimension;
 
 /// Blocks of fewer facts have none: a scan of one takes about half a millisecond.
 const FACTS_MIN: usize = 16_384;

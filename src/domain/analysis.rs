@@ -1,0 +1,3 @@
+//! What an organisation asks about its own usage.
+
+pub mod summary;
