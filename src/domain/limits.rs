@@ -5,6 +5,7 @@ pub mod budget;
 pub mod decide;
 pub mod decision;
 pub mod forecast;
+pub mod inputs;
 pub mod overage;
 pub mod percent;
 pub mod purchase;

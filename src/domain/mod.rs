@@ -9,7 +9,6 @@ pub mod credits;
 pub mod cube;
 pub mod id;
 pub mod limits;
-pub mod rfc3339;
 pub mod terms;
 pub mod time;
 pub mod usage;

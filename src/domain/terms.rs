@@ -3,6 +3,8 @@
 pub mod book;
 pub mod change;
 pub mod grant;
+pub mod in_force;
 pub mod notes;
 pub mod period;
+pub mod purchase_id;
 pub mod records;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::domain::rfc3339;
+mod rfc3339;
 
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
 /// 0000-01-01T00:00:00Z.

@@ -11,14 +11,18 @@ use crate::domain::credits::CreditSum;
 use crate::domain::cube::fold::OrgDelta;
 use crate::domain::id::OrgId;
 use crate::domain::limits::alert::{Alert, alert_of};
-use crate::domain::limits::decide::{self, Facts, Granted, Limit, in_force};
+use crate::domain::limits::decide::{self, Limit};
 use crate::domain::limits::decision::{Action, Cause, Level, LimitDecision};
 use crate::domain::limits::forecast::{Outlook, stays_cleared};
-use crate::domain::limits::purchase::{PurchaseRequested, is_pending, purchase_id};
+use crate::domain::limits::inputs::Granted;
+use crate::domain::limits::inputs::Inputs;
+use crate::domain::limits::purchase::{PurchaseRequested, is_pending};
 use crate::domain::limits::scope::Scope;
 use crate::domain::limits::walk::{self, Walk};
 use crate::domain::terms::book::TermsBook;
+use crate::domain::terms::in_force::in_force;
 use crate::domain::terms::period::{Period, period_at};
+use crate::domain::terms::purchase_id::purchase_id;
 use crate::domain::terms::records::DefaultTerms;
 use crate::domain::time::{Hour, Timestamp};
 use budgets::Budgets;
@@ -460,7 +464,7 @@ fn limit_of(state: &OrgState, law: Law<'_>) -> Option<Limit> {
 
 fn decide_for(state: &OrgState, guard: Option<i64>, law: Law<'_>) -> decide::Judgement {
     let ahead = state.watch.as_ref().zip(guard).map(|(watch, latency)| watch.ahead(latency, law.now));
-    decide::judge(&Facts {
+    decide::judge(&Inputs {
         org: state.org.as_str(),
         terms: law.terms.org(state.org.as_str()),
         granted: granted(state),

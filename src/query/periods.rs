@@ -3,8 +3,9 @@
 //! that hold from a later instant never change it.
 
 use crate::domain::credits::CreditSum;
-use crate::domain::limits::decide::{InForce, in_force};
 use crate::domain::limits::walk::{Balance, Terms, last_instant, segments};
+use crate::domain::terms::in_force::InForce;
+use crate::domain::terms::in_force::in_force;
 use crate::domain::terms::period::Period;
 use crate::domain::time::{Hour, Timestamp};
 

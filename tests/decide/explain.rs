@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::limits::decide::{Facts, InForce, Judgement, in_force, judge};
+use tallyman::domain::limits::decide::{Judgement, judge};
 use tallyman::domain::limits::decision::{Action, Cause, DecisionReason, Figures, Level, LimitDecision};
+use tallyman::domain::limits::inputs::Inputs;
 use tallyman::domain::limits::scope::{BudgetScope, Scope};
 use tallyman::domain::limits::walk::Terms;
 use tallyman::domain::terms::book::OrgTerms;
+use tallyman::domain::terms::in_force::InForce;
+use tallyman::domain::terms::in_force::in_force;
 use tallyman::domain::terms::records::{CreditGrant, DefaultTerms, LimitMode, OrgPolicy, OrgStatus, TermsRecord};
 use tallyman::domain::time::{Hour, Timestamp};
 use tallyman::domain::usage::dimension::Dimension;
@@ -25,7 +28,7 @@ fn judged(policy: &OrgPolicy, used: CreditSum) -> Judgement {
     let default = DefaultTerms::Allow;
     let period = tallyman::domain::terms::period::period_at(Some(&policies), &default, at(NOW));
     let org = OrgTerms { policies, ..OrgTerms::default() };
-    judge(&Facts {
+    judge(&Inputs {
         org: "acme",
         terms: Some(&org),
         granted: None,
@@ -220,7 +223,7 @@ proptest! {
         let period = terms.period(now);
         let inside = hours.iter().filter(|(number, _)| **number < end && period.contains(hour(**number).start()));
         let used = CreditSum(inside.map(|(_, micros)| i128::from(*micros)).sum());
-        let expected = judge(&Facts {
+        let expected = judge(&Inputs {
             org: "acme",
             terms: Some(&org),
             granted: None, default: &default, period, used, micros_per_second: 0,

@@ -1,8 +1,10 @@
 //! The guard's sentences: when it blocks early, what it leaves alone, and what alone lifts it.
 
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::limits::decide::{Ahead, Facts, judge};
+use tallyman::domain::limits::decide::judge;
 use tallyman::domain::limits::decision::{Action, DecisionReason, Level};
+use tallyman::domain::limits::inputs::Ahead;
+use tallyman::domain::limits::inputs::Inputs;
 use tallyman::domain::terms::book::OrgTerms;
 use tallyman::domain::terms::period::period_at;
 use tallyman::domain::terms::records::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus};
@@ -25,7 +27,7 @@ fn judged(
     let sum = |text: &str| CreditSum::from(credits(text));
     let terms = OrgTerms { policies: history([policy.clone()]), ..OrgTerms::default() };
     let default = DefaultTerms::Allow;
-    judge(&Facts {
+    judge(&Inputs {
         org: "acme",
         terms: Some(&terms),
         granted: None,

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 use tallyman::domain::credits::{CreditSum, Credits};
-use tallyman::domain::limits::decide::{Facts, Judgement, judge, next_version};
+use tallyman::domain::limits::decide::{Judgement, judge, next_version};
 use tallyman::domain::limits::decision::{Action, DecisionReason, Level};
+use tallyman::domain::limits::inputs::Inputs;
 use tallyman::domain::terms::book::{OrgTerms, PolicyHistory};
 use tallyman::domain::terms::period::period_at;
 use tallyman::domain::terms::records::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus};
@@ -16,7 +17,7 @@ const NOW: &str = "2026-11-20T12:00:00Z";
 fn judged(policies: Option<&PolicyHistory>, default: &DefaultTerms, used: CreditSum, now: Timestamp) -> Judgement {
     let period = period_at(policies, default, now);
     let terms = policies.map(|policies| OrgTerms { policies: policies.clone(), ..OrgTerms::default() });
-    let facts = Facts {
+    let facts = Inputs {
         org: "acme",
         terms: terms.as_ref(),
         granted: None,
@@ -184,7 +185,7 @@ fn what_was_sent_in_a_period_is_carried_on_within_it_and_ends_with_it() {
     };
     for (now, expected) in [("2026-11-29T00:00:00Z", (Some(20_000), 3)), ("2026-12-01T00:00:00Z", (None, 0))] {
         let terms = OrgTerms { policies: policies.clone(), ..OrgTerms::default() };
-        let facts = Facts {
+        let facts = Inputs {
             org: "acme",
             terms: Some(&terms),
             granted: None,

@@ -3,13 +3,16 @@
 use tallyman::domain::credits::CreditSum;
 use tallyman::domain::id::OrgId;
 use tallyman::domain::limits::alert::{AlertKind, alert_of};
-use tallyman::domain::limits::decide::{Facts, Granted, Judgement, judge};
+use tallyman::domain::limits::decide::{Judgement, judge};
 use tallyman::domain::limits::decision::{Action, Cause, Level, LimitDecision};
-use tallyman::domain::limits::purchase::{is_pending, purchase_id};
+use tallyman::domain::limits::inputs::Granted;
+use tallyman::domain::limits::inputs::Inputs;
+use tallyman::domain::limits::purchase::is_pending;
 use tallyman::domain::limits::scope::Scope;
 use tallyman::domain::limits::walk::{self, Walk};
 use tallyman::domain::terms::book::OrgTerms;
 use tallyman::domain::terms::period::period_at;
+use tallyman::domain::terms::purchase_id::purchase_id;
 use tallyman::domain::terms::records::{
     AutoPurchase, CreditGrant, DefaultTerms, OrgPolicy, OrgStatus, PurchaseDeclined, TermsRecord,
 };
@@ -56,7 +59,7 @@ impl Buyer {
         let balance = walk.balance();
         let granted = (!self.terms.grants.is_empty())
             .then(|| Granted { allowance: balance.allowance().unwrap_or_default(), until: walk.until() });
-        judge(&Facts {
+        judge(&Inputs {
             org: "acme",
             terms: Some(&self.terms),
             granted,

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use tallyman::domain::analysis::summary::{Summary, Usage, summarise};
 use tallyman::domain::credits::CreditSum;
-use tallyman::domain::limits::decide::InForce;
 use tallyman::domain::limits::walk::{Balance, Terms, last_instant, segments};
 use tallyman::domain::terms::book::OrgTerms;
+use tallyman::domain::terms::in_force::InForce;
 use tallyman::domain::terms::period::period_at;
 use tallyman::domain::terms::records::{DefaultTerms, LimitMode, OrgPolicy};
 use tallyman::domain::time::{Day, Hour, Timestamp};

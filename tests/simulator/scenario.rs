@@ -2,7 +2,7 @@
 //! record of every kind that cannot be folded. Phases follow one another as a producer would write them.
 
 use serde_json::{Value, json};
-use tallyman::domain::limits::purchase::purchase_id;
+use tallyman::domain::terms::purchase_id::purchase_id;
 use tallyman::domain::time::Timestamp;
 use tallyman::domain::usage::murmur2::partition_of;
 use tallyman::processor::intake::FIRST_TIMESTAMP;

@@ -4,8 +4,9 @@
 //! never formats (see `http/`). Forecast and cost are told elsewhere.
 
 use crate::domain::credits::CreditSum;
-use crate::domain::limits::decide::{InForce, limit_of, remaining};
+use crate::domain::limits::decide::{limit_of, remaining};
 use crate::domain::limits::walk::Balance;
+use crate::domain::terms::in_force::InForce;
 use crate::domain::terms::period::{Period, time_zone_or_utc};
 use crate::domain::time::{Day, Timestamp};
 

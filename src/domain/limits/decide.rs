@@ -1,38 +1,16 @@
 //! The decision: what an org's terms, its usage and the instant make of it. Pure, and the only place that says when
 //! usage is blocked (Law 2). It must never know where its facts come from or who hears of the result: the task reads
-//! rows and publishes differences (Law 4). Next: `period` for the range that `used` covers, `alert` for who is told.
+//! rows and publishes differences (Law 4). Next to read: `inputs`, `terms::period`, `alert`.
 
 use crate::domain::credits::CreditSum;
 use crate::domain::limits::decision::{Action, DecisionReason, Figures, Level};
 use crate::domain::limits::forecast::{self, Outlook};
+use crate::domain::limits::inputs::{Granted, Inputs};
 use crate::domain::limits::percent::level_reached;
 use crate::domain::limits::purchase::{self, Asked};
-use crate::domain::terms::book::{OrgTerms, PolicyHistory};
-use crate::domain::terms::period::Period;
-use crate::domain::terms::records::{DefaultTerms, LimitMode, OrgPolicy, OrgStatus, extra_of};
+use crate::domain::terms::in_force::{InForce, in_force};
+use crate::domain::terms::records::{LimitMode, OrgStatus, extra_of};
 use crate::domain::time::Timestamp;
-
-/// What binds an org at an instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InForce<'a> {
-    /// Nothing: no policy, and `limits.default` allows.
-    Nothing,
-    /// No policy, and `limits.default` blocks.
-    Block,
-    /// A policy: its offset in the policies partition (`None` for that of `limits.default`) and itself.
-    Policy(Option<i64>, &'a OrgPolicy),
-}
-
-/// What binds the org at `at`: its policy in force, else `limits.default`.
-#[must_use]
-pub fn in_force<'a>(policies: Option<&'a PolicyHistory>, default: &'a DefaultTerms, at: Timestamp) -> InForce<'a> {
-    match (policies.and_then(|history| history.in_force(at)), default) {
-        (Some((offset, policy)), _) => InForce::Policy(Some(offset), policy),
-        (None, DefaultTerms::Policy(policy)) => InForce::Policy(None, policy),
-        (None, DefaultTerms::Block) => InForce::Block,
-        (None, DefaultTerms::Allow) => InForce::Nothing,
-    }
-}
 
 /// How much an org may use in a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,55 +60,10 @@ pub fn remaining(allowance: CreditSum, used: CreditSum) -> CreditSum {
     (allowance - used).max(CreditSum::ZERO)
 }
 
-/// What an org's grants make of its allowance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Granted {
-    /// The allowance with them, [`crate::domain::limits::walk::Balance::allowance`]; means nothing without a limit.
-    pub allowance: CreditSum,
-    /// When one starts or ends next, [`crate::domain::limits::walk::Walk::until`].
-    pub until: Timestamp,
-}
-
-/// What a guard sees coming (`limits.guard`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ahead {
-    /// Credits that the recent rate spends before a block would be heard of.
-    pub credits: CreditSum,
-    /// The line that a record came near to since the last decision.
-    pub near: Option<CreditSum>,
-}
-
 /// Whether a guard blocks usage that is below the line, but beyond it with what is `ahead`.
 #[must_use]
 pub fn is_near(used: CreditSum, ahead: CreditSum, line: CreditSum) -> bool {
     used < line && used + ahead >= line
-}
-
-/// All that an org's decision follows from.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
-    /// The org.
-    pub org: &'a str,
-    /// The org's terms; `None` when it never had any.
-    pub terms: Option<&'a OrgTerms>,
-    /// What its grants make of the allowance; `None` without grants.
-    pub granted: Option<Granted>,
-    /// What an org without a policy in force gets.
-    pub default: &'a DefaultTerms,
-    /// The period that holds `now`: [`crate::domain::terms::period::period_at`] of the same terms.
-    pub period: Period,
-    /// Credits used in the period.
-    pub used: CreditSum,
-    /// Recent rate in micro-credits per second.
-    pub micros_per_second: i128,
-    /// The level that was last published; what it sent in this period is carried on.
-    pub previous: Option<&'a Level>,
-    /// Whether the allowance would have lasted at some time since the last forecast alert.
-    pub forecast_cleared: bool,
-    /// What its guard sees coming; `None` without a guard.
-    pub ahead: Option<Ahead>,
-    /// max(wall clock, last decided_at).
-    pub now: Timestamp,
 }
 
 /// A decision before it is known whether it is another one than the published one.
@@ -153,7 +86,7 @@ pub struct Judgement {
 /// Without a limit (unlimited, or no policy where that allows) allowance, extra and remaining are `None` and the
 /// level is 0. `valid_until` is greater than `now`.
 #[must_use]
-pub fn judge(facts: &Facts<'_>) -> Judgement {
+pub fn judge(facts: &Inputs<'_>) -> Judgement {
     let policies = facts.terms.map(|terms| &terms.policies);
     let terms = in_force(policies, facts.default, facts.now);
     let limit = limit_of(terms).map(|limit| limit.with(facts.granted));
@@ -217,7 +150,7 @@ fn verdict(terms: InForce<'_>, limit: Option<Limit>, used: CreditSum) -> (Action
 
 /// Whether the guard blocks: the line is near, or was when a record came; or it blocked already for the same limit and
 /// period, for a rate that falls because of the block must not lift it.
-fn is_guarded(plain: DecisionReason, limit: Option<Limit>, facts: &Facts<'_>, sent: Option<&Level>) -> bool {
+fn is_guarded(plain: DecisionReason, limit: Option<Limit>, facts: &Inputs<'_>, sent: Option<&Level>) -> bool {
     use DecisionReason::{AllowanceSpent, InOverage, OverageSpent, WithinAllowance};
     let line = limit.and_then(Limit::line);
     let (Some(ahead), Some(limit), Some(line)) = (facts.ahead, limit, line) else { return false };
@@ -232,7 +165,7 @@ fn is_guarded(plain: DecisionReason, limit: Option<Limit>, facts: &Facts<'_>, se
 
 /// The next instant at which time alone changes the decision: the period's end, another policy, or a grant's start or
 /// end, whichever is first.
-fn valid_until(facts: &Facts<'_>) -> Timestamp {
+fn valid_until(facts: &Inputs<'_>) -> Timestamp {
     let end = facts.period.ends_at();
     let policy = facts.terms.and_then(|terms| terms.policies.next_change_after(facts.now));
     let grant = facts.granted.map(|granted| granted.until);

@@ -9,9 +9,10 @@
 mod segment;
 
 use crate::domain::credits::CreditSum;
-use crate::domain::limits::decide::{in_force, limit_of};
+use crate::domain::limits::decide::limit_of;
 use crate::domain::terms::book::OrgTerms;
 use crate::domain::terms::grant::{self, Grant, grants_at};
+use crate::domain::terms::in_force::in_force;
 use crate::domain::terms::period::{Period, period_at};
 use crate::domain::terms::records::DefaultTerms;
 use crate::domain::time::{Hour, Timestamp};

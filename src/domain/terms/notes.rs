@@ -1,9 +1,9 @@
 //! What of a record of terms is legal and yet perhaps not meant, as sentences for `policy apply`. It refuses nothing:
 //! `terms_change` does. Decisions never come here.
 
-use crate::domain::limits::purchase::is_id_of;
 use crate::domain::terms::change::{TermsLog, effective_at};
 use crate::domain::terms::period::cycle_at;
+use crate::domain::terms::purchase_id::is_id_of;
 use crate::domain::terms::records::{BudgetPeriod, DefaultTerms, LimitMode, OrgPolicy, TermsRecord};
 use crate::domain::time::Timestamp;
 
@@ -141,7 +141,7 @@ fn answers_nothing(field: &str, org: &str, id: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::domain::credits::Credits;
-    use crate::domain::limits::purchase::purchase_id;
+    use crate::domain::terms::purchase_id::purchase_id;
     use crate::domain::terms::records::{Budget, BudgetAction, CreditGrant};
 
     fn at(hours: i64) -> Timestamp {

@@ -3,9 +3,9 @@
 //! since when.
 
 use crate::domain::credits::{CreditSum, RECORD_CREDITS_MAX};
-use crate::domain::limits::decide::InForce;
 use crate::domain::limits::decision::{Action, DecisionReason, Figures, Level, LimitDecision};
 use crate::domain::limits::scope::Scope;
+use crate::domain::terms::in_force::InForce;
 use crate::domain::terms::records::LimitMode;
 use crate::domain::time::Timestamp;
 use crate::domain::usage::dimension::Dimension;

@@ -8,12 +8,17 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use crate::domain::credits::{CreditSum, Credits, RECORD_CREDITS_MAX};
-use crate::domain::limits::decide::{Facts, Granted, InForce, Judgement, in_force, judge};
+use crate::domain::limits::decide::{Judgement, judge};
 use crate::domain::limits::decision::{Action, Level};
-use crate::domain::limits::purchase::{Asked, purchase_id};
+use crate::domain::limits::inputs::Granted;
+use crate::domain::limits::inputs::Inputs;
+use crate::domain::limits::purchase::Asked;
 use crate::domain::limits::walk::{Balance, Terms, Walk};
 use crate::domain::terms::book::{History, OrgTerms};
+use crate::domain::terms::in_force::InForce;
+use crate::domain::terms::in_force::in_force;
 use crate::domain::terms::period::Period;
+use crate::domain::terms::purchase_id::purchase_id;
 use crate::domain::terms::records::{CreditGrant, DefaultTerms, OrgPolicy, TermsRecord};
 use crate::domain::time::{Hour, Timestamp};
 
@@ -270,7 +275,7 @@ fn load(terms: Terms<'_>, at: Timestamp, hours: &BTreeMap<Hour, CreditSum>) -> (
 /// The decider's own judgement. The forecast is left out: it follows from the rate of an instant.
 fn judged(org_id: &str, terms: Terms<'_>, walk: &Walk, previous: Option<&Level>, now: Timestamp) -> Judgement {
     let balance = walk.balance();
-    judge(&Facts {
+    judge(&Inputs {
         org: org_id,
         terms: Some(terms.org),
         granted: Some(Granted { allowance: balance.allowance().unwrap_or_default(), until: walk.until() }),

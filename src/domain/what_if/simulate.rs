@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 
 use crate::domain::credits::CreditSum;
-use crate::domain::limits::decide::{InForce, Judgement, in_force};
+use crate::domain::limits::decide::Judgement;
 use crate::domain::limits::decision::Action;
 use crate::domain::limits::walk::{Terms, last_instant};
 use crate::domain::terms::book::{OrgTerms, PolicyHistory};
+use crate::domain::terms::in_force::InForce;
+use crate::domain::terms::in_force::in_force;
 use crate::domain::terms::period::Period;
 use crate::domain::terms::records::{CreditGrant, OrgPolicy, TermsRecord};
 use crate::domain::time::{Hour, Timestamp};

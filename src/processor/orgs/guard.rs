@@ -5,7 +5,8 @@
 use super::{Law, OrgState, Orgs, limit_of};
 use crate::domain::credits::CreditSum;
 use crate::domain::cube::fold::Spend;
-use crate::domain::limits::decide::{Ahead, Limit, is_near};
+use crate::domain::limits::decide::{Limit, is_near};
+use crate::domain::limits::inputs::Ahead;
 use crate::domain::limits::rate::RateRing;
 use crate::domain::time::Timestamp;
 

@@ -5,7 +5,7 @@
 use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime, date};
 
-use crate::domain::time::Timestamp;
+use super::Timestamp;
 
 /// 0000-01-01T00:00:00+23:59.
 pub const FIRST: Timestamp = Timestamp::from_micros(-62_167_219_200_000_000 - OFFSET_MAX);
