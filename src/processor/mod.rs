@@ -1,7 +1,7 @@
 //! The imperative shell around the pure core: ports, tasks, the loop of a worker and its recovery.
 //!
 //! `worker` turns; `intake` judges a record; `task` folds, proposes and persists; `orgs` decides; `recovery` fences and
-//! checks before a partition is spoken for; `ports` are the log's two ends, `twin` their double in memory.
+//! checks before a partition is spoken for; `ports` are the log's two ends.
 
 pub mod checksum;
 pub mod intake;
@@ -13,5 +13,4 @@ pub mod recovery;
 pub mod settings;
 pub mod task;
 pub mod trusted_clock;
-pub mod twin;
 pub mod worker;

@@ -1,10 +1,10 @@
 //! Batches, flushes and the moment at which terms arrive are nobody's business: rows and last levels are the same.
 
+use crate::in_memory::{POLICIES, USAGE};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tallyman::domain::credits::CreditSum;
-use tallyman::processor::twin::{POLICIES, USAGE};
 
 use crate::crashes::{Stores, run};
 use crate::judge::{Outcome, outcome};

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use crate::in_memory::{Fault, POLICIES, USAGE};
 use serde_json::{Value, json};
 use tallyman::domain::credits::CreditSum;
 use tallyman::domain::limits::decision::{Action, DecisionReason};
 use tallyman::domain::time::Timestamp;
 use tallyman::processor::ports::OutputTopic;
-use tallyman::processor::twin::{Fault, POLICIES, USAGE};
 
 use crate::crashes::{Stores, crash_everywhere, fail_every_transaction, run_phases};
 use crate::judge::{Outcome, alerts, decisions, foretold_on, said};

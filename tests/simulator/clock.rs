@@ -1,7 +1,7 @@
 //! A wall clock that is set: nothing is decided by a time that is not, and what a wrong clock has published binds nobody.
 
+use crate::in_memory::POLICIES;
 use tallyman::domain::limits::decision::Action;
-use tallyman::processor::twin::POLICIES;
 
 use crate::judge::{check_levels, decisions, heartbeats};
 use crate::scenario::{hard, policy};

@@ -6,8 +6,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::in_memory::Fault;
 use tallyman::domain::usage::reject::Reason;
-use tallyman::processor::twin::Fault;
 
 use crate::judge::{Outcome, outcome};
 use crate::scenario::{PHASES, Phase};

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use crate::in_memory::USAGE;
 use serde_json::json;
-use tallyman::processor::twin::USAGE;
 use tallyman::store::StoreMemory;
 use tallyman::telemetry::TaskState;
 

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
+use crate::in_memory::{Fault, POLICIES, USAGE};
 use serde_json::json;
 use tallyman::domain::limits::decision::{Action, DecisionReason};
 use tallyman::processor::ports::OutputTopic;
-use tallyman::processor::twin::{Fault, POLICIES, USAGE};
 use tallyman::store::StoreError;
 
 use crate::crashes::{Stores, crash_everywhere, run_phases};

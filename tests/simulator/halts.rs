@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::in_memory::POLICIES;
 use tallyman::codec::{
     Decoder, OutputEncoding, RecordType, RegistryError, SchemaRegistry, ValueEncoding, encode_event,
 };
 use tallyman::processor::ports::OutputTopic;
 use tallyman::processor::settings::AdoptFrom;
-use tallyman::processor::twin::POLICIES;
 
 use crate::judge::{alerts, check_levels, decisions};
 use crate::scenario::{PHASES, free, hard, org_in, policy, soft, usage};

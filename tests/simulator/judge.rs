@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::in_memory::InMemoryRecord;
 use serde_json::Value;
 use tallyman::codec::Decoder;
 use tallyman::domain::credits::CreditSum;
 use tallyman::domain::limits::budget::is_over;
 use tallyman::domain::limits::decision::{Level, LimitDecision};
 use tallyman::processor::ports::OutputTopic;
-use tallyman::processor::twin::TwinRecord;
 
 use crate::support::{PARTITIONS, World};
 
@@ -46,7 +46,7 @@ pub fn said(world: &World, partition: i32) -> Vec<(String, Option<LimitDecision>
 }
 
 /// Heartbeats of a partition in log order.
-pub fn heartbeats(world: &World, partition: i32) -> Vec<TwinRecord> {
+pub fn heartbeats(world: &World, partition: i32) -> Vec<InMemoryRecord> {
     let key = format!("!heartbeat|{partition}").into_bytes();
     let records = world.log.records(OutputTopic::Decisions, partition).into_iter();
     records.filter(|record| record.key.as_ref() == Some(&key)).collect()

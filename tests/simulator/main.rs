@@ -12,6 +12,7 @@ mod crashes;
 mod disk;
 mod guard;
 mod halts;
+mod in_memory;
 mod judge;
 mod metrics;
 mod other_log;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::in_memory::{Fault, POLICIES};
 use tallyman::codec::{Decoder, ValueEncoding, encode_event};
-use tallyman::processor::twin::{Fault, POLICIES};
 
 use crate::halts::{Registry, turn_until};
 use crate::scenario::{free, hard, policy, usage};

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::in_memory::POLICIES;
 use tallyman::processor::ports::OutputTopic;
 use tallyman::processor::settings::AdoptFrom;
-use tallyman::processor::twin::POLICIES;
 
 use crate::halts::{before, committed, end};
 use crate::judge::decisions;

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::in_memory::{Fault, InMemorySink, InMemorySource, POLICIES, USAGE};
 use serde_json::json;
 use tallyman::domain::limits::decision::Action;
 use tallyman::processor::ports::{CommitOffset, Output, OutputTopic, PortError, Rebalance, Sink, TransactError};
-use tallyman::processor::twin::{Fault, POLICIES, TwinSink, TwinSource, USAGE};
 
 use crate::judge::{check_levels, decisions, heartbeats};
 use crate::scenario::{PHASES, buyer, free, grant, hard, home, policy, soft, usage};
@@ -78,7 +78,7 @@ fn a_replay_that_ends_in_a_transactions_marker_is_over_when_the_next_record_come
 
 /// A producer that sleeps before one transaction while the world goes on.
 struct Sleeper {
-    sink: TwinSink,
+    sink: InMemorySink,
     meanwhile: Option<Box<dyn FnOnce()>>,
     /// What became of the transaction.
     failed: Rc<Cell<bool>>,
@@ -133,11 +133,11 @@ fn a_worker_that_slept_while_another_took_over_is_fenced_and_publishes_nothing()
         heir.release(&[0, 1]).unwrap();
     };
     let sink = Sleeper {
-        sink: TwinSink::new(&world.log, GROUP, "a"),
+        sink: InMemorySink::new(&world.log, GROUP, "a"),
         meanwhile: Some(Box::new(meanwhile)),
         failed: Rc::clone(&failed),
     };
-    let (mut worker, health) = world.worker((TwinSource::new(&world.log, "a", 7), sink), dir.path());
+    let (mut worker, health) = world.worker((InMemorySource::new(&world.log, "a", 7), sink), dir.path());
     world.log.rebalance("a", Rebalance::Assigned(vec![0, 1]));
     let [terms, first_usage, ..] = PHASES else { panic!("no phases") };
     first_usage(&world, "a");

@@ -1,13 +1,13 @@
 //! One log with everything in it: limits that are crossed, lifted and renewed, duplicates, late records, content, and a
 //! record of every kind that cannot be folded. Phases follow one another as a producer would write them.
 
+use crate::in_memory::{POLICIES, USAGE};
 use serde_json::{Value, json};
 use tallyman::domain::terms::purchase_id::purchase_id;
 use tallyman::domain::time::Timestamp;
 use tallyman::domain::usage::murmur2::partition_of;
 use tallyman::processor::intake::FIRST_TIMESTAMP;
 use tallyman::processor::ports::Rebalance;
-use tallyman::processor::twin::{POLICIES, USAGE};
 
 use crate::support::{DAY, HOUR, PARTITIONS, START, World};
 

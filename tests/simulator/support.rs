@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::in_memory::{Crash, InMemoryLog, InMemorySink, InMemorySource};
 use tallyman::clock::{Clock as _, ManualClock};
 use tallyman::codec::{Decoder, Encoder, OutputEncoding, SchemaRegistry};
 use tallyman::domain::terms::records::DefaultTerms;
@@ -14,7 +15,6 @@ use tallyman::domain::time::Timestamp;
 use tallyman::processor::ports::{Rebalance, Sink, Source};
 use tallyman::processor::settings::{AdoptFrom, TaskSettings, WorkerSettings};
 use tallyman::processor::trusted_clock::TrustedClock;
-use tallyman::processor::twin::{Crash, TwinLog, TwinSink, TwinSource};
 use tallyman::processor::worker::{Shared, Worker, WorkerError};
 use tallyman::store::{FoldSettings, Shelf, Store, StoreError, StoreMemory};
 use tallyman::telemetry::{Health, TaskState, Telemetry};
@@ -77,7 +77,7 @@ pub fn scratch() -> TempDir {
 /// The log and the clock that all workers of a test share.
 pub struct World {
     /// The log.
-    pub log: TwinLog,
+    pub log: InMemoryLog,
     /// The clock of decisions.
     pub clock: ManualClock,
     /// Memory of all stores.
@@ -103,7 +103,7 @@ impl World {
     /// An empty log at [`START`].
     pub fn new(options: Options) -> Self {
         let world = Self {
-            log: TwinLog::new(PARTITIONS),
+            log: InMemoryLog::new(PARTITIONS),
             clock: ManualClock::new(START),
             memory: StoreMemory::new(64 << 20),
             options,
@@ -176,8 +176,10 @@ impl World {
 
     /// A member of the group on plain ports that is assigned all partitions.
     pub fn member(&self, client: &str, dir: &Path) -> Member {
-        let ports =
-            (TwinSource::new(&self.log, client, self.options.batch), TwinSink::new(&self.log, GROUP, client));
+        let ports = (
+            InMemorySource::new(&self.log, client, self.options.batch),
+            InMemorySink::new(&self.log, GROUP, client),
+        );
         let (worker, health) = self.worker(ports, dir);
         self.log.rebalance(client, Rebalance::Assigned((0..PARTITIONS).collect()));
         Member { client: client.to_owned(), worker, health, log: self.log.clone() }
@@ -197,10 +199,10 @@ pub struct Member {
     /// Its client id.
     pub client: String,
     /// It.
-    pub worker: Worker<TwinSource, TwinSink>,
+    pub worker: Worker<InMemorySource, InMemorySink>,
     /// What it tells of its partitions.
     pub health: Health,
-    log: TwinLog,
+    log: InMemoryLog,
 }
 
 /// What stopped a worker.

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::in_memory::{POLICIES, USAGE};
 use tallyman::codec::{Decoder, RecordType, RegistryError, SchemaRegistry, ValueEncoding, encode_event};
 use tallyman::processor::ports::OutputTopic;
-use tallyman::processor::twin::{POLICIES, USAGE};
 use tallyman::telemetry::TaskState;
 
 use crate::scenario::{hard, policy, soft, usage, with};

@@ -5,20 +5,20 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::time::Timestamp;
+use tallyman::domain::time::Timestamp;
 
-use super::metadata::CommitMetadata;
-use super::ports::{Committed, Header, Output, OutputTopic, Rebalance, Record, RecordBatch};
+use tallyman::processor::metadata::CommitMetadata;
+use tallyman::processor::ports::{Committed, Header, Output, OutputTopic, Rebalance, Record, RecordBatch};
 
 mod sink;
 mod source;
 
-pub use sink::TwinSink;
-pub use source::TwinSource;
+pub use sink::InMemorySink;
+pub use source::InMemorySource;
 
 /// A record of the double.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TwinRecord {
+pub struct InMemoryRecord {
     /// Its offset.
     pub offset: i64,
     /// Its Kafka timestamp.
@@ -51,7 +51,7 @@ pub struct Crash;
 #[derive(Default)]
 struct State {
     partitions: i32,
-    topics: BTreeMap<(&'static str, i32), Vec<TwinRecord>>,
+    topics: BTreeMap<(&'static str, i32), Vec<InMemoryRecord>>,
     /// Where a partition ends: past its last record and the markers of transactions that wrote to it.
     ends: BTreeMap<(&'static str, i32), i64>,
     /// First offset that a usage partition still holds.
@@ -77,7 +77,7 @@ struct Member {
 
 /// The shared log; clones are the same.
 #[derive(Clone)]
-pub struct TwinLog(Arc<Mutex<State>>);
+pub struct InMemoryLog(Arc<Mutex<State>>);
 
 /// The usage topic's name in the double.
 pub const USAGE: &str = "usage";
@@ -95,7 +95,7 @@ const fn name_of(topic: OutputTopic) -> &'static str {
     }
 }
 
-impl TwinLog {
+impl InMemoryLog {
     /// An empty log whose topics have `partitions` partitions.
     #[must_use]
     pub fn new(partitions: i32) -> Self {
@@ -117,7 +117,7 @@ impl TwinLog {
         value: Option<&[u8]>,
         headers: Vec<Header>,
     ) -> i64 {
-        let record = TwinRecord {
+        let record = InMemoryRecord {
             offset: 0,
             timestamp,
             key: key.map(<[u8]>::to_vec),
@@ -129,7 +129,7 @@ impl TwinLog {
 
     /// All records of a topic's partition.
     #[must_use]
-    pub fn records(&self, topic: OutputTopic, partition: i32) -> Vec<TwinRecord> {
+    pub fn records(&self, topic: OutputTopic, partition: i32) -> Vec<InMemoryRecord> {
         self.lock().topics.get(&(name_of(topic), partition)).cloned().unwrap_or_default()
     }
 
@@ -250,7 +250,7 @@ impl TwinLog {
 }
 
 impl State {
-    fn append(&mut self, topic: &'static str, partition: i32, mut record: TwinRecord) -> i64 {
+    fn append(&mut self, topic: &'static str, partition: i32, mut record: InMemoryRecord) -> i64 {
         let end = self.ends.entry((topic, partition)).or_default();
         let offset = *end;
         *end += 1;
@@ -267,7 +267,7 @@ impl State {
     fn publish(&mut self, outputs: &[Output]) {
         let mut written = BTreeSet::new();
         for output in outputs {
-            let record = TwinRecord {
+            let record = InMemoryRecord {
                 offset: 0,
                 timestamp: self.now,
                 key: output.key.clone(),
@@ -285,12 +285,12 @@ impl State {
 
 /// A batch of the double: owned copies.
 #[derive(Debug, Default)]
-pub struct TwinBatch {
-    records: Vec<(i32, TwinRecord)>,
+pub struct InMemoryBatch {
+    records: Vec<(i32, InMemoryRecord)>,
     ends: Vec<(i32, i64)>,
 }
 
-impl RecordBatch for TwinBatch {
+impl RecordBatch for InMemoryBatch {
     fn len(&self) -> usize {
         self.records.len()
     }

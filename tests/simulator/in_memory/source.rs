@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::processor::ports::{
+use tallyman::processor::ports::{
     Accepted, BrokerTime, Committed, Input, LogRange, Polled, PortError, Rebalance, RecordMark, Source, Start,
     mark_of,
 };
 
 use super::sink::init;
-use super::{POLICIES, State, TwinBatch, TwinLog, TwinRecord, USAGE};
+use super::{InMemoryBatch, InMemoryLog, InMemoryRecord, POLICIES, State, USAGE};
 
 /// How often an open transaction holds up the reading of stable offsets before it times out.
 const OPEN_WAITS: u32 = 1;
 
 /// A consumer of the double.
-pub struct TwinSource {
-    log: TwinLog,
+pub struct InMemorySource {
+    log: InMemoryLog,
     client_id: String,
     batch_max: usize,
     owned: BTreeSet<i32>,
@@ -25,10 +25,10 @@ pub struct TwinSource {
     paused: BTreeSet<i32>,
 }
 
-impl TwinSource {
+impl InMemorySource {
     /// A consumer that joins the group as `client_id` and takes at most `batch_max` records of a partition at once.
     #[must_use]
-    pub fn new(log: &TwinLog, client_id: &str, batch_max: usize) -> Self {
+    pub fn new(log: &InMemoryLog, client_id: &str, batch_max: usize) -> Self {
         log.lock().members.entry(client_id.to_owned()).or_default();
         Self {
             log: log.clone(),
@@ -41,9 +41,9 @@ impl TwinSource {
         }
     }
 
-    fn read(&self, topic: &'static str, positions: &BTreeMap<i32, i64>) -> (TwinBatch, Vec<(i32, i64)>) {
+    fn read(&self, topic: &'static str, positions: &BTreeMap<i32, i64>) -> (InMemoryBatch, Vec<(i32, i64)>) {
         let mut state = self.log.lock();
-        let mut batch = TwinBatch::default();
+        let mut batch = InMemoryBatch::default();
         let mut next = Vec::new();
         for (&partition, &from) in positions {
             if topic == USAGE && self.paused.contains(&partition) {
@@ -66,16 +66,16 @@ impl TwinSource {
     }
 }
 
-fn at(state: &State, input: Input, partition: i32, offset: i64) -> Option<&TwinRecord> {
+fn at(state: &State, input: Input, partition: i32, offset: i64) -> Option<&InMemoryRecord> {
     let topic = if input == Input::Usage { USAGE } else { POLICIES };
     state.topics.get(&(topic, partition))?.iter().find(|record| record.offset == offset)
 }
 
-impl Source for TwinSource {
-    type Batch = TwinBatch;
+impl Source for InMemorySource {
+    type Batch = InMemoryBatch;
     type Membership = String;
 
-    fn poll(&mut self, _wait: Duration) -> Result<Polled<TwinBatch>, PortError> {
+    fn poll(&mut self, _wait: Duration) -> Result<Polled<InMemoryBatch>, PortError> {
         self.log.step("poll");
         let mut state = self.log.lock();
         let was_member = state.members.contains_key(&self.client_id);
@@ -103,7 +103,7 @@ impl Source for TwinSource {
         Ok(Polled::Records(batch))
     }
 
-    fn poll_policies(&mut self) -> TwinBatch {
+    fn poll_policies(&mut self) -> InMemoryBatch {
         let (batch, next) = self.read(POLICIES, &self.policies);
         self.policies.extend(next);
         batch
@@ -210,8 +210,8 @@ impl Source for TwinSource {
     fn record_mark(&mut self, input: Input, partition: i32, offset: i64) -> Result<Option<RecordMark>, PortError> {
         let state = self.log.lock();
         let batch = at(&state, input, partition, offset)
-            .map(|record| TwinBatch { records: vec![(partition, record.clone())], ends: Vec::new() });
-        Ok(batch.map(|batch| mark_of(&crate::processor::ports::RecordBatch::get(&batch, 0))))
+            .map(|record| InMemoryBatch { records: vec![(partition, record.clone())], ends: Vec::new() });
+        Ok(batch.map(|batch| mark_of(&tallyman::processor::ports::RecordBatch::get(&batch, 0))))
     }
 
     fn read_control(
@@ -220,7 +220,7 @@ impl Source for TwinSource {
         each: &mut dyn FnMut(&[u8], Option<&[u8]>),
     ) -> Result<(), PortError> {
         self.log.step("read_control");
-        let records = self.log.records(crate::processor::ports::OutputTopic::Decisions, partition);
+        let records = self.log.records(tallyman::processor::ports::OutputTopic::Decisions, partition);
         for record in &records {
             each(record.key.as_deref().unwrap_or_default(), record.value.as_deref());
         }

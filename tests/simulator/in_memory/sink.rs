@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use crate::processor::ports::{CommitOffset, Committed, Output, PortError, Sink, TransactError};
+use tallyman::processor::ports::{CommitOffset, Committed, Output, PortError, Sink, TransactError};
 
-use super::{Crash, Fault, State, TwinLog};
+use super::{Crash, Fault, InMemoryLog, State};
 
 /// A transactional producer of the double.
-pub struct TwinSink {
-    log: TwinLog,
+pub struct InMemorySink {
+    log: InMemoryLog,
     transactional_id: String,
     client_id: String,
     epoch: u64,
 }
 
-impl TwinSink {
+impl InMemorySink {
     /// A producer for the member `client_id` of `group`; an older one of the same id is fenced.
     #[must_use]
-    pub fn new(log: &TwinLog, group: &str, client_id: &str) -> Self {
+    pub fn new(log: &InMemoryLog, group: &str, client_id: &str) -> Self {
         let transactional_id = format!("{group}/{client_id}");
         let epoch = init(&mut log.lock(), &transactional_id);
         Self { log: log.clone(), transactional_id, client_id: client_id.to_owned(), epoch }
@@ -33,7 +33,7 @@ pub(super) fn init(state: &mut State, id: &str) -> u64 {
     *epoch
 }
 
-impl Sink for TwinSink {
+impl Sink for InMemorySink {
     type Membership = String;
 
     fn transact(
