@@ -13,10 +13,11 @@ use tallyman::config;
 const SHORT: u64 = 100_000;
 
 fn main() {
-    tallyman::memory::set_up();
     // `cargo bench` adds flags of its own.
     let events = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(2_000_000);
     let kafka = Kafka::shared();
+    // Behind the broker, which would inherit it.
+    tallyman::memory::set_up();
     let dir = tempfile::tempdir().expect("a folder");
     let text = format!(
         "[kafka]\nbootstrap_servers = \"{}\"\npartitions = 4\nreplication_factor = 1\n[store]\ndir = \"{}\"\n[limits]\ndefault = \"allow\"\n",

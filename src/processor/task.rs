@@ -18,7 +18,7 @@ use crate::domain::limits::decision::LimitDecision;
 use crate::domain::terms::book::TermsBook;
 use crate::domain::terms::records::TermsRecord;
 use crate::domain::time::Timestamp;
-use crate::domain::usage::dedupe::IdHasher;
+use crate::domain::usage::dedupe::{IdHasher, IdKey, Seen};
 use crate::domain::usage::event::Event;
 use crate::store::{PoliciesRead, Store, StoreError, TaskMeta};
 use crate::telemetry::{TaskState, Telemetry};
@@ -319,27 +319,21 @@ impl Task {
             };
             self.tell_unknown_fields(decoder, telemetry);
             let muted = record.offset < self.recovered.published_through;
-            let totals = &mut self.meta.counts;
             match verdict {
                 Verdict::Fold(event, key, seen) => {
                     became.folded += 1;
-                    totals.folded += 1;
-                    totals.credits += event.credits().map_or(0, |credits| i128::from(credits.micros()));
                     if let (Event::Adjusted(event), false) = (&event, muted) {
                         telemetry.adjusted(event.credits.into());
                     }
-                    let org = self.fold.add(&event, &self.store)?;
-                    self.rate(&event, self.meta.log_time.max(record.timestamp))?;
-                    self.new_ids.insert(key, seen);
-                    last_of.insert(org, place);
+                    last_of.insert(self.accept(&event, key, seen, record.timestamp)?, place);
                     spent_at.resize(self.fold.spends().len(), place);
                 }
                 Verdict::Duplicate => {
                     became.duplicate += 1;
-                    totals.duplicate += 1;
+                    self.meta.counts.duplicate += 1;
                 }
                 Verdict::Forward(home, org) => {
-                    totals.forwarded += 1;
+                    self.meta.counts.forwarded += 1;
                     if !muted && self.send_on(OutputTopic::Usage, &record, headers, (home, &org), telemetry) {
                         became.forwarded += 1;
                     } else {
@@ -347,7 +341,7 @@ impl Task {
                     }
                 }
                 Verdict::DeadLetter(reject) => {
-                    totals.dead += 1;
+                    self.meta.counts.dead += 1;
                     if !muted {
                         self.bury(&self.settings.usage_topic.clone(), &record, headers, &reject, telemetry);
                         became.dead += 1;
@@ -365,6 +359,16 @@ impl Task {
         became.report(telemetry);
         self.settle(batch, &last_of, &spent_at, decoder)?;
         outcome
+    }
+
+    /// Folds an event and notes its id; gives its org's number.
+    fn accept(&mut self, event: &Event<'_>, key: IdKey, seen: Seen, at: Timestamp) -> Result<Symbol, TaskError> {
+        self.meta.counts.folded += 1;
+        self.meta.counts.credits += event.credits().map_or(0, |credits| i128::from(credits.micros()));
+        let org = self.fold.add(event, &self.store)?;
+        self.rate(event, self.meta.log_time.max(at))?;
+        self.new_ids.insert(key, seen);
+        Ok(org)
     }
 
     fn judge<'a>(

@@ -121,7 +121,8 @@ impl StoreBatch {
     }
 
     /// How many ids were put into each bucket.
-    pub(super) fn count_ids(&self) -> BTreeMap<IdBucket, usize> {
+    #[must_use]
+    pub fn count_ids(&self) -> BTreeMap<IdBucket, usize> {
         let mut counts = BTreeMap::new();
         let live = |bucket: &IdBucket| self.expire_before.is_none_or(|expired| *bucket >= expired);
         for (bucket, ..) in self.ids.iter().filter(|(bucket, ..)| live(bucket)) {

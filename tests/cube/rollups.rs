@@ -111,12 +111,19 @@ fn merged_parts_have_the_bytes_of_the_whole_rollups_included() {
 #[test]
 fn damaged_rollups_are_refused_or_read_and_never_more() {
     let whole = seal(&[additions()]).blocks.remove(0);
-    let start = whole.2.len() - 20_000;
-    for place in (start..whole.2.len()).step_by(37) {
-        for byte in [0, 1, 0x7f, 0xff] {
+    let (mut read, mut refused) = (0, 0);
+    // The columns are long, and their bytes alike: every place of the head and of the rollups, and some of those between.
+    let between = (2_000..whole.2.len() - 20_000).step_by(4_001);
+    for place in (0..2_000).step_by(7).chain(between).chain((whole.2.len() - 20_000..whole.2.len()).step_by(97)) {
+        for byte in [0, 0x7f, 0xff] {
             let mut bytes = whole.2.clone();
             bytes[place] = byte;
-            let Ok(block) = Block::read(&bytes) else { continue };
+            let Ok(block) = Block::read(&bytes) else {
+                refused += 1;
+                continue;
+            };
+            read += 1;
+            let _ = merge(std::slice::from_ref(&block));
             for dimension in [Dimension::Product, Dimension::Operation, Dimension::Model] {
                 let group = vec![dimension];
                 let mut scan = Scan::new(Question { group, fields: all_fields(), ..Question::default() });
@@ -124,4 +131,35 @@ fn damaged_rollups_are_refused_or_read_and_never_more() {
             }
         }
     }
+    assert!(read > 0 && refused > 0);
+}
+
+#[test]
+fn a_block_with_rollups_has_the_bytes_that_it_always_had() {
+    let bytes = &seal(&[additions()]).blocks[0].2;
+    // A store's bytes are read for ever: others are another version.
+    assert_eq!((bytes[0], bytes.len(), crc32fast::hash(bytes)), (2, 197_106, 3_222_430_785));
+}
+
+#[test]
+fn a_day_that_is_cut_into_several_blocks_has_the_same_bytes_however_it_came() {
+    let one = |number: i32| {
+        let mut values: [Option<String>; Dimension::COUNT] = Default::default();
+        values[Dimension::User.index()] = Some(format!("user {number:06}"));
+        let mut tally = Tally::new();
+        tally.add(Field::EVENTS, 1);
+        // Only the second block has them.
+        if number > 69_000 {
+            tally.add(Field::ADJUSTMENTS, 1);
+        }
+        Added { fact: Fact { org: "one".into(), hour: Hour(FIRST), values }, tally }
+    };
+    let additions: Vec<Added> = (0..70_000).map(one).collect();
+    let whole: Vec<Vec<u8>> =
+        seal(std::slice::from_ref(&additions)).blocks.into_iter().map(|(.., bytes)| bytes).collect();
+    let every_other = |rest| additions.iter().skip(rest).step_by(2).cloned().collect();
+    let parts = seal(&[every_other(0), every_other(1)]).blocks;
+    let read: Vec<Block<'_>> = parts.iter().map(|(.., bytes)| Block::read(bytes).unwrap()).collect();
+    assert_eq!(whole.len(), 2);
+    assert!(merge(&read).unwrap() == whole);
 }

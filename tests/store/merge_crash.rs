@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tallyman::domain::time::Timestamp;
 use tallyman::domain::usage::dedupe::{IdBucket, IdKey, Seen};
@@ -13,8 +14,8 @@ use super::{add, meta, open, totals};
 
 /// Tells the child where its store is.
 const DIR: &str = "TALLYMAN_MERGE_CRASH_DIR";
-const COMMITS: i64 = 400;
-const KILLS: usize = 12;
+const COMMITS: i64 = 100_000;
+const KILLS: u64 = 12;
 
 /// The commit that brings the store to `position`: facts of a few orgs and days, many of which were there before, and an id.
 fn commit(store: &mut Store, position: i64) {
@@ -35,13 +36,13 @@ fn go_on(dir: &Path) {
     let from = store.meta().map_or(0, |meta| meta.position);
     for position in from + 1..=COMMITS {
         commit(&mut store, position);
+        println!("\nat {position}");
         if position % 3 == 0 {
             store.flush().unwrap();
         }
         if position % 10 == 0 {
             store.compact();
         }
-        println!("\nat {position}");
     }
     store.close().unwrap();
 }
@@ -75,11 +76,14 @@ fn a_kill_while_blocks_merge_loses_and_doubles_nothing() {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // Different moments within the cycle of flushes and merges.
-        let seen = lines.map_while(Result::ok).filter(|line| line.starts_with("at ")).take(11 + kill).count();
+        let mut committed = lines.map_while(Result::ok).filter(|line| line.starts_with("at "));
+        let wanted = 11 + usize::try_from(kill).unwrap();
+        assert_eq!(committed.by_ref().take(wanted).count(), wanted, "the child ended by itself");
+        // Somewhere within the flush or merge that follows.
+        std::thread::sleep(Duration::from_micros(700 * (kill % 6)));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(seen, 11 + kill, "the child ended by itself");
+        drop(committed);
         let mut store = open(dir.path()).unwrap();
         let position = store.meta().unwrap().position;
         let whole = tempfile::tempdir().unwrap();
@@ -90,7 +94,9 @@ fn a_kill_while_blocks_merge_loses_and_doubles_nothing() {
         }
         store.check().unwrap();
         assert_eq!(dump(&store), dump(&never_killed), "after kill {kill}");
-        for id in 1..=position {
+        // The next commit takes the filters that were read meanwhile.
+        commit(&mut store, position + 1);
+        for id in 1..=position + 1 {
             let key = IdKey(u128::from(id.unsigned_abs()) << 96 | 1);
             let found = store.find_id(key, IdBucket(0)..=IdBucket(2)).unwrap();
             assert_eq!(found.map(|seen| seen.at), Some(Timestamp::from_micros(id)), "id {id}");

@@ -88,8 +88,12 @@ fn produce(site: &Site, args: &DrainArgs, makes: Makes) -> Result<(), AppError> 
         let mut event = generator.next(at);
         match makes {
             Makes::Some => {}
-            Makes::None => event.content_id = None,
-            Makes::All => event.content_id = Some(format!("content-{number}").into()),
+            Makes::None => (event.content_id, event.attempt) = (None, None),
+            // An event that comes twice has the same content.
+            Makes::All => {
+                event.content_id = Some(format!("content-{}", event.event_id).into());
+                event.attempt = Some(1);
+            }
         }
         encode_usage(&event, ValueEncoding::SingleObject, &mut value);
         let sent = Sent { key: Some(event.org_id.as_bytes()), value: Some(&value), ..Sent::default() };

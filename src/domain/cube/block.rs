@@ -23,7 +23,7 @@ pub(super) const SAME_AS_CREDITS: u8 = 255;
 /// What a block is called in errors.
 const NAME: &str = "block";
 /// The largest count of a latency bucket in one fact; damaged bytes may say more.
-const COUNT_MAX: i64 = 1 << 40;
+const COUNT_MAX: i64 = 1 << 32;
 /// How many plain fields (all but the latency buckets) a mask of 64 bits has room for.
 const PLAIN: usize = u64::BITS as usize;
 

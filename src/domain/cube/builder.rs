@@ -108,6 +108,7 @@ impl Builder {
 
     /// Appends the block of the facts so far, at least one, and forgets them; `text` gives the text of a dimension's code.
     pub fn finish<'t>(&mut self, text: &dyn Fn(Dimension, u32) -> &'t str, out: &mut Vec<u8>) {
+        self.forget_zeros();
         let start = out.len();
         out.push(VERSION);
         put_u64(out, self.keys.len() as u64);
@@ -144,6 +145,19 @@ impl Builder {
         for (dimension, mut rollup) in rollups {
             put_u64(out, dimension.index() as u64);
             sized(out, |out| rollup.finish(text, out));
+        }
+    }
+
+    /// Forgets the columns that are all 0, as if no event had touched them: a merge sees them in blocks that were cut otherwise.
+    fn forget_zeros(&mut self) {
+        let mut rest = self.mask;
+        while rest != 0 {
+            let number = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            if self.columns[number].iter().all(|value| *value == 0) {
+                self.columns[number].clear();
+                self.mask &= !(1 << number);
+            }
         }
     }
 

@@ -12,6 +12,9 @@ use crate::domain::cube::bytes::StoredError;
 use crate::domain::cube::tally::Field;
 use crate::domain::usage::dimension::Dimension;
 
+/// The last hour of a day, also for damaged bytes that say a later one: a scan reads them so too.
+const HOUR_MAX: u8 = 23;
+
 /// A block that is read fact by fact.
 struct Cursor<'a> {
     rows: usize,
@@ -52,7 +55,7 @@ impl<'a> Cursor<'a> {
                 let own = self.values[place].code(self.row) as usize;
                 self.codes[place].get(own).copied().unwrap_or(0)
             };
-            (std::array::from_fn(code), u8::try_from(self.hours.get(self.row)).unwrap_or(u8::MAX))
+            (std::array::from_fn(code), u8::try_from(self.hours.get(self.row)).unwrap_or(HOUR_MAX).min(HOUR_MAX))
         })
     }
 

@@ -94,8 +94,11 @@ impl Scan {
             std::array::from_fn(|hour| bucket_of(Hour(day.first_hour().0 + i32::try_from(hour).unwrap_or(0))));
         let Some(rows) = self.selected(block, &buckets)? else { return Ok(()) };
         let groups = self.groups_of(block, &rows, &buckets)?;
-        let mut counts = vec![0; self.keys.len()];
-        groups.iter().for_each(|group| counts[*group as usize] += 1);
+        // A table of all groups is worth its clearing where there are more facts.
+        let mut counts = vec![0; if rows.len() < self.keys.len() { 0 } else { self.keys.len() }];
+        if !counts.is_empty() {
+            groups.iter().for_each(|group| counts[*group as usize] += 1);
+        }
         let stride = self.fields.len();
         for (slot, &field) in self.fields.iter().enumerate() {
             let Some(column) = block.field(field)? else { continue };
@@ -288,11 +291,11 @@ fn hour_of(hours: &Column<'_>, row: u32) -> usize {
 }
 
 /// What each group gains of a column: sums of the small numbers that it is packed in, which are made whole once a group. `None` for
-/// a column whose sums might not fit 64 bits, or when there are fewer rows than groups.
+/// a column whose sums might not fit 64 bits, or when the groups were not counted.
 fn added(column: &Column<'_>, rows: &[u32], groups: &[u32], counts: &[u32]) -> Option<impl Iterator<Item = i128>> {
     let Column::Packed { base, step, packed } = column else { return None };
     let fits = packed.max().checked_mul(rows.len() as u64).is_some();
-    if !fits || rows.len() < counts.len() {
+    if !fits || counts.is_empty() {
         return None;
     }
     // Neighbours are often of one group: they are added in turn to several sums, so that none waits for the one before.

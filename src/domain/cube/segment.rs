@@ -7,6 +7,8 @@ use crate::domain::cube::tally::{Field, Tally};
 use crate::domain::time::Hour;
 use crate::domain::usage::dimension::Dimension;
 
+/// The most elements of a buffer that is kept however little of it was used.
+const KEPT_MAX: usize = 65_536;
 /// No latency.
 const NO_LATENCY: u8 = u8::MAX;
 
@@ -46,6 +48,12 @@ pub struct Frozen {
     /// Texts and combinations that are new since the last freeze.
     pub(super) texts: Texts,
     pub(super) combos: Vec<Combo>,
+}
+
+/// Whether a buffer that was last filled with `len` elements is not worth to be kept for the next.
+#[must_use]
+pub const fn is_oversized(len: usize, capacity: usize) -> bool {
+    capacity > KEPT_MAX && capacity / 4 > len
 }
 
 /// One addition that is being made.
@@ -135,6 +143,10 @@ impl Segment {
 
     /// Takes all additions; `spare` is memory to go on in.
     pub fn freeze(&mut self, mut spare: Frozen) -> Frozen {
+        // A task that was catching up does not keep the memory of its largest flush (Law 6).
+        if is_oversized(spare.rows.len(), spare.rows.capacity()) {
+            spare = Frozen::default();
+        }
         spare.rows.clear();
         spare.values.clear();
         Frozen {

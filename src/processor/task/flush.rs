@@ -293,3 +293,26 @@ fn bucket_counts(ids: &NewIds, window: Window, oldest: IdBucket) -> BTreeMap<IdB
     counts.retain(|bucket, count| *count > 0 && *bucket >= oldest);
     counts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Timestamp;
+    use crate::domain::usage::dedupe::{IdKey, Seen};
+
+    #[test]
+    fn ids_are_counted_by_bucket_as_the_batch_writes_them_without_those_that_have_expired() {
+        let window = Window::new(400);
+        let mut ids = NewIds::default();
+        for (number, at) in [10, 20, 150, 150, 260, 120, 990].into_iter().enumerate() {
+            ids.insert(IdKey(number as u128), Seen { at: Timestamp::from_micros(at), fingerprint: 0 });
+        }
+        let oldest = IdBucket(1);
+        let mut batch = StoreBatch::default();
+        batch.expire_ids_before(oldest);
+        batch.put_ids(ids.iter().map(|&(key, seen)| (window.bucket(seen.at), key, seen)));
+        let counts = bucket_counts(&ids, window, oldest);
+        assert_eq!(counts, BTreeMap::from([(IdBucket(1), 3), (IdBucket(2), 1), (IdBucket(9), 1)]));
+        assert_eq!(counts, batch.count_ids());
+    }
+}

@@ -7,6 +7,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use crate::domain::cube::segment::is_oversized;
 use crate::domain::usage::dedupe::{IdKey, Seen};
 
 /// Ids in the order in which they came, each once.
@@ -57,8 +58,11 @@ impl NewIds {
         self.ids.len()
     }
 
-    /// Forgets all and keeps the memory.
+    /// Forgets all, and keeps the memory for about as many.
     pub(super) fn clear(&mut self) {
+        if is_oversized(self.ids.len(), self.ids.capacity()) {
+            *self = Self::default();
+        }
         self.ids.clear();
         self.table.clear();
     }
