@@ -55,8 +55,8 @@ fn segment(random: &mut SmallRng, segment: &mut Segment) {
         values[Dimension::Product.index()] = Some("chat");
         values[Dimension::Model.index()] = Some("gpt-large-2");
         values[Dimension::User.index()] = Some(user.as_str());
-        let combo = segment.combo(&org, &values);
-        let mut addition = segment.append(combo, Hour(i32::try_from(480_000 + number % (31 * 24)).unwrap()));
+        let symbols = segment.symbols(&org, &values);
+        let mut addition = segment.append(symbols, Hour(i32::try_from(480_000 + number % (31 * 24)).unwrap()));
         for number in [0, 1, 3, 4, 9, 10, 13, 14, 90] {
             addition.add(Field::from_number(number).unwrap(), random.random_range(1..1_000_000_i64));
         }

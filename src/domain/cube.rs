@@ -9,7 +9,6 @@ pub mod builder;
 pub mod bundle;
 pub mod bytes;
 pub mod column;
-pub mod combos;
 pub mod field_set;
 pub mod fold;
 pub mod histogram;

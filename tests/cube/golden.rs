@@ -19,8 +19,8 @@ fn segment() -> Segment {
         values[Dimension::User.index()] =
             [None, Some("ada"), Some("bob"), Some("ada")][usize::try_from(number).unwrap()];
         values[Dimension::Product.index()] = Some("chat");
-        let combo = segment.combo("acme", &values);
-        let mut addition = segment.append(combo, Hour(480_000 + i32::try_from(number).unwrap()));
+        let symbols = segment.symbols("acme", &values);
+        let mut addition = segment.append(symbols, Hour(480_000 + i32::try_from(number).unwrap()));
         let credits = 1_500 + 500 * number;
         addition.add(Field::CREDITS, credits).add(Field::EVENTS, 1).add(Field::OK_CREDITS, credits);
         if number > 0 {
@@ -30,8 +30,8 @@ fn segment() -> Segment {
     }
     let mut far = Tally::new();
     far.add(Field::VALUE, 1 << 70);
-    let combo = segment.combo("acme", &[None; Dimension::COUNT]);
-    segment.append_all(combo, Hour(480_000), &far);
+    let symbols = segment.symbols("acme", &[None; Dimension::COUNT]);
+    segment.append_all(symbols, Hour(480_000), &far);
     segment
 }
 

@@ -92,14 +92,14 @@ pub fn seal(parts: &[Vec<Added>]) -> Stored {
     for part in parts {
         for Added { fact, tally } in part {
             let values = std::array::from_fn(|place| fact.values[place].as_deref());
-            let combo = segment.combo(&fact.org, &values);
+            let symbols = segment.symbols(&fact.org, &values);
             if is_narrow(tally) {
-                let mut addition = segment.append(combo, fact.hour);
+                let mut addition = segment.append(symbols, fact.hour);
                 for (field, value) in tally.iter() {
                     addition.add(field, i64::try_from(value).unwrap());
                 }
             } else {
-                segment.append_all(combo, fact.hour, tally);
+                segment.append_all(symbols, fact.hour, tally);
             }
         }
         let frozen = segment.freeze(spare);

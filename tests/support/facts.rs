@@ -25,8 +25,8 @@ pub struct Fact {
 pub fn seal(additions: &[(&str, Hour, Values<'_>, Tally)], mut each: impl FnMut(&Sealed<'_>)) {
     let (mut segment, mut sealer) = (Segment::default(), Sealer::default());
     for (org, hour, values, tally) in additions {
-        let combo = segment.combo(org, values);
-        let mut addition = segment.append(combo, *hour);
+        let symbols = segment.symbols(org, values);
+        let mut addition = segment.append(symbols, *hour);
         for (field, value) in tally.iter() {
             addition.add(field, i64::try_from(value).unwrap());
         }

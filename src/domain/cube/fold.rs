@@ -1,6 +1,6 @@
 //! The fold: events into facts of the cube, through its open segment in memory.
 //!
-//! An event costs one look-up of its (org, dimension values) and one append. At a flush the segment is frozen, and
+//! An event costs a look-up of each of its texts and one append. At a flush the segment is frozen, and
 //! `cube::seal` makes blocks and totals of it, perhaps in another thread, while the fold goes on. What content costs and
 //! becomes is folded by `content_fold`.
 //!
@@ -10,10 +10,9 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::domain::credits::{CreditSum, Credits};
-use crate::domain::cube::combos::ComboId;
 use crate::domain::cube::histogram;
 use crate::domain::cube::interner::Symbol;
-use crate::domain::cube::segment::{Addition, Frozen, Segment};
+use crate::domain::cube::segment::{Addition, Frozen, Segment, Symbols};
 use crate::domain::cube::tally::Field;
 use crate::domain::time::Hour;
 use crate::domain::usage::content::{Content, Values};
@@ -67,7 +66,7 @@ pub struct Spend<'a> {
     pub hour: Hour,
     /// Credits, perhaps negative.
     pub credits: Credits,
-    combo: ComboId,
+    values: [Symbol; Dimension::COUNT],
     fold: &'a Fold,
 }
 
@@ -75,7 +74,7 @@ impl<'a> Spend<'a> {
     /// The record's value of that dimension, as its rows have it.
     #[must_use]
     pub fn value(&self, dimension: Dimension) -> Option<&'a str> {
-        self.fold.segment.text(self.fold.segment.symbols(self.combo).values[dimension.index()])
+        self.fold.segment.text(self.values[dimension.index()])
     }
 }
 
@@ -89,7 +88,7 @@ pub struct Fold {
     /// Credits that the running batch added, for decisions.
     credits: HashMap<(Symbol, Hour), CreditSum, FixedState>,
     /// Each of them with its dimension values, for budgets.
-    spends: Vec<(Symbol, ComboId, Hour, Credits)>,
+    spends: Vec<(Symbols, Hour, Credits)>,
     contents: ContentSet,
 }
 
@@ -127,9 +126,8 @@ impl Fold {
             let (spent, late) = self.contents.spend(org, id, event, &values, contents)?;
             (used, recount) = (Some(spent), late);
         }
-        let (combo, hour) = (self.segment.combo(&event.org_id, &values), event.occurred_at.hour());
-        let org = self.segment.symbols(combo).org;
-        let mut addition = self.segment.append(combo, hour);
+        let (symbols, hour) = (self.segment.symbols(&event.org_id, &values), event.occurred_at.hour());
+        let mut addition = self.segment.append(symbols, hour);
         count_usage(&mut addition, event);
         let credits = event.credits.micros();
         if let Some(used) = used {
@@ -142,33 +140,32 @@ impl Fold {
             let (count, of_credits) = Field::attempt(attempt);
             addition.add(count, 1).add(of_credits, credits);
         }
-        self.spend(org, combo, hour, event.credits);
+        self.spend(symbols, hour, event.credits);
         self.recount(&event.org_id, recount);
-        Ok(org)
+        Ok(symbols.org)
     }
 
     fn add_adjustment(&mut self, event: &UsageAdjusted<'_>) -> Symbol {
         let values = std::array::from_fn(|dimension| event.dims.0[dimension].as_deref());
-        let (combo, hour) = (self.segment.combo(&event.org_id, &values), event.occurred_at.hour());
-        let mut addition = self.segment.append(combo, hour);
+        let (symbols, hour) = (self.segment.symbols(&event.org_id, &values), event.occurred_at.hour());
+        let mut addition = self.segment.append(symbols, hour);
         addition.add(Field::CREDITS, event.credits.micros());
         addition.add(Field::EVENTS, event.events);
         addition.add(Field::ADJUSTMENTS, 1);
-        let org = self.segment.symbols(combo).org;
-        self.spend(org, combo, hour, event.credits);
-        org
+        self.spend(symbols, hour, event.credits);
+        symbols.org
     }
 
-    fn spend(&mut self, org: Symbol, combo: ComboId, hour: Hour, credits: Credits) {
-        *self.credits.entry((org, hour)).or_default() += credits.into();
-        self.spends.push((org, combo, hour, credits));
+    fn spend(&mut self, symbols: Symbols, hour: Hour, credits: Credits) {
+        *self.credits.entry((symbols.org, hour)).or_default() += credits.into();
+        self.spends.push((symbols, hour, credits));
     }
 
     fn recount(&mut self, org: &str, recounts: impl IntoIterator<Item = Recount>) {
         for Recount { hour, values, tally } in recounts {
             let values: [Option<&str>; Dimension::COUNT] = std::array::from_fn(|place| values[place].as_deref());
-            let combo = self.segment.combo(org, &values);
-            self.segment.append_all(combo, hour, &tally);
+            let symbols = self.segment.symbols(org, &values);
+            self.segment.append_all(symbols, hour, &tally);
         }
     }
 
@@ -188,7 +185,8 @@ impl Fold {
     /// Each record of the running batch that spent or corrected credits, in its order.
     #[must_use]
     pub fn spends(&self) -> impl ExactSizeIterator<Item = Spend<'_>> {
-        let spend = |&(symbol, combo, hour, credits)| Spend { symbol, hour, credits, combo, fold: self };
+        let spend =
+            |&(Symbols { org, values }, hour, credits)| Spend { symbol: org, hour, credits, values, fold: self };
         self.spends.iter().map(spend)
     }
 

@@ -8,7 +8,6 @@ use super::FACTS_MAX;
 use super::builder::Builder;
 use super::segment::{Frozen, Row};
 use crate::domain::credits::CreditSum;
-use crate::domain::cube::combos::Combo;
 use crate::domain::cube::interner::{Symbol, Texts};
 use crate::domain::cube::tally::{Field, Tally};
 use crate::domain::time::{Day, Hour};
@@ -33,7 +32,6 @@ pub struct Sealed<'a> {
 #[derive(Debug, Default)]
 pub struct Sealer {
     texts: Texts,
-    combos: Vec<Combo>,
     /// All symbols in the order of their texts.
     sorted: Vec<Symbol>,
     /// By symbol, one more than its place in `sorted`; 0 for an absent text.
@@ -55,7 +53,7 @@ impl Sealer {
     ) -> Result<(), E> {
         self.learn(frozen);
         let day_of = |row: &Row| row.hour.day();
-        let org_of = |row: &Row| self.combos[row.combo.0 as usize].org;
+        let org_of = |row: &Row| row.symbols.org;
         let mut order: Vec<(u32, Day, u32)> = (0_u32..)
             .zip(&frozen.rows)
             .map(|(place, row)| (self.ranks[org_of(row).0 as usize], day_of(row), place))
@@ -66,7 +64,7 @@ impl Sealer {
             facts.clear();
             facts.extend(run.iter().map(|&(.., place)| {
                 let row = &frozen.rows[place as usize];
-                let symbols = &self.combos[row.combo.0 as usize].values;
+                let symbols = &row.symbols.values;
                 let codes = symbols.map(|symbol| self.ranks[symbol.0 as usize]);
                 ((codes, hour_of_day(row.hour)), place)
             }));
@@ -116,7 +114,7 @@ impl Sealer {
     pub fn credits(&self, frozen: &Frozen) -> Vec<(Option<&str>, Option<&str>, CreditSum)> {
         let mut sums: HashMap<[Symbol; 2], CreditSum, FixedState> = HashMap::default();
         for row in frozen.rows.iter().filter(|row| row.mask & 1 == 1) {
-            let symbols = &self.combos[row.combo.0 as usize].values;
+            let symbols = &row.symbols.values;
             let of = [Dimension::Product, Dimension::Model].map(|dimension| symbols[dimension.index()]);
             *sums.entry(of).or_default() += CreditSum(frozen.values[row.first as usize].into());
         }
@@ -134,9 +132,8 @@ impl Sealer {
         facts
     }
 
-    /// Takes the new texts and combinations.
+    /// Takes the new texts.
     fn learn(&mut self, frozen: &Frozen) {
-        self.combos.extend_from_slice(&frozen.combos);
         self.texts.append(&frozen.texts);
         let known = u32::try_from(self.sorted.len()).expect("symbols are numbers of 32 bits");
         let end = u32::try_from(self.texts.len()).expect("symbols are numbers of 32 bits");
@@ -154,10 +151,9 @@ impl Sealer {
         }
     }
 
-    /// Forgets all texts and combinations, as its segment does.
+    /// Forgets all texts, as its segment does.
     pub fn forget(&mut self) {
         self.texts.clear();
-        self.combos.clear();
         self.sorted.clear();
         self.ranks.clear();
     }

@@ -1,7 +1,7 @@
-//! The open segment: what was folded since the last flush, one row for each addition, in memory. An event costs one look-up
-//! of its dimension values and one append. Next to read: `seal`.
+//! The open segment: what was folded since the last flush, one row for each addition, in memory. An event costs a look-up of
+//! each of its texts and one append. Nearly every event is a fact of its own, so there is no table of those that were met. Next to
+//! read: `seal`.
 
-use crate::domain::cube::combos::{Combo, ComboId, Combos};
 use crate::domain::cube::interner::{Interner, Symbol, Texts};
 use crate::domain::cube::tally::{Field, Tally};
 use crate::domain::time::Hour;
@@ -12,10 +12,19 @@ const KEPT_MAX: usize = 65_536;
 /// No latency.
 const NO_LATENCY: u8 = u8::MAX;
 
+/// An org and its dimension values, as symbols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Symbols {
+    /// The org.
+    pub org: Symbol,
+    /// The dimension values.
+    pub values: [Symbol; Dimension::COUNT],
+}
+
 /// One addition to a fact.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
-    pub(super) combo: ComboId,
+    pub(super) symbols: Symbols,
     pub(super) hour: Hour,
     /// The plain fields that it adds to (bit n is field number n).
     pub(super) mask: u64,
@@ -35,7 +44,6 @@ impl Row {
 #[derive(Debug, Default)]
 pub struct Segment {
     interner: Interner,
-    combos: Combos,
     rows: Vec<Row>,
     values: Vec<i64>,
 }
@@ -45,9 +53,8 @@ pub struct Segment {
 pub struct Frozen {
     pub(super) rows: Vec<Row>,
     pub(super) values: Vec<i64>,
-    /// Texts and combinations that are new since the last freeze.
+    /// Texts that are new since the last freeze.
     pub(super) texts: Texts,
-    pub(super) combos: Vec<Combo>,
 }
 
 /// Whether a buffer that was last filled with `len` elements is not worth to be kept for the next.
@@ -80,9 +87,9 @@ impl Addition<'_> {
 }
 
 impl Segment {
-    /// The number of (org, dimension values).
-    pub fn combo(&mut self, org: &str, values: &[Option<&str>; Dimension::COUNT]) -> ComboId {
-        self.combos.find(org, values, &mut self.interner)
+    /// The symbols of an org and its dimension values.
+    pub fn symbols(&mut self, org: &str, values: &[Option<&str>; Dimension::COUNT]) -> Symbols {
+        Symbols { org: self.intern(org), values: values.map(|value| self.interner.intern(value)) }
     }
 
     /// The number of an org.
@@ -90,21 +97,21 @@ impl Segment {
         self.interner.intern(Some(org))
     }
 
-    /// Begins an addition to the fact of a combination and hour.
+    /// Begins an addition to the fact of these symbols and hour.
     ///
     /// # Panics
     /// Beyond 2^32 values between two freezes, which the memory bound of a task forbids.
-    pub fn append(&mut self, combo: ComboId, hour: Hour) -> Addition<'_> {
+    pub fn append(&mut self, symbols: Symbols, hour: Hour) -> Addition<'_> {
         let first = u32::try_from(self.values.len()).expect("memory holds fewer than 2^32 values");
-        self.rows.push(Row { combo, hour, mask: 0, first, latency: NO_LATENCY });
+        self.rows.push(Row { symbols, hour, mask: 0, first, latency: NO_LATENCY });
         Addition { row: self.rows.last_mut().expect("a row was pushed"), values: &mut self.values }
     }
 
     /// Adds all of a tally without latencies, also of an empty one: sums that no single event reaches are added in parts.
-    pub fn append_all(&mut self, combo: ComboId, hour: Hour, tally: &Tally) {
+    pub fn append_all(&mut self, symbols: Symbols, hour: Hour, tally: &Tally) {
         let mut rest: Vec<(Field, i128)> = tally.iter().collect();
         loop {
-            let mut addition = self.append(combo, hour);
+            let mut addition = self.append(symbols, hour);
             rest.retain_mut(|(field, value)| {
                 let part = (*value).clamp(i64::MIN.into(), i64::MAX.into());
                 addition.add(*field, i64::try_from(part).expect("clamped"));
@@ -115,12 +122,6 @@ impl Segment {
                 return;
             }
         }
-    }
-
-    /// The org and the symbols of a combination.
-    #[must_use]
-    pub fn symbols(&self, combo: ComboId) -> &Combo {
-        self.combos.get(combo)
     }
 
     /// The text of a symbol; `None` for an absent one.
@@ -153,23 +154,21 @@ impl Segment {
             rows: std::mem::replace(&mut self.rows, spare.rows),
             values: std::mem::replace(&mut self.values, spare.values),
             texts: self.interner.news(),
-            combos: self.combos.news(),
         }
     }
 
-    /// Bytes of texts and combinations on the heap.
+    /// Bytes of texts on the heap.
     #[must_use]
     pub const fn heap_bytes(&self) -> usize {
-        self.interner.heap_bytes() + self.combos.heap_bytes()
+        self.interner.heap_bytes()
     }
 
-    /// Forgets all texts and combinations (Law 6); its sealer must forget at the same time.
+    /// Forgets all texts (Law 6); its sealer must forget at the same time.
     ///
     /// # Panics
     /// When it holds additions: they would be lost.
     pub fn forget(&mut self) {
         assert!(self.rows.is_empty(), "what was added is forgotten only when it is frozen");
-        self.combos.clear();
         self.interner.clear();
     }
 }
