@@ -143,6 +143,7 @@ fn a_demo_that_is_ended_while_it_starts_leaves_nothing_behind() {
     let deadline = Instant::now() + PATIENCE;
     while entries(temp.path()) == 0 {
         assert!(Instant::now() < deadline, "it does not start");
+        // The demo says nothing so early: only its directory shows that it has begun.
         std::thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(demo.signal(Signal::TERM).code(), Some(0));

@@ -1,5 +1,5 @@
-//! A decision's key read back: which scope it speaks of. Keys are told apart as [`crate::domain::limits::scope::Scope::key`] writes them; a
-//! dimension of a later version is no error, for it matches no request of this one.
+//! Reads the key of a decision back into its scope. [`Scope::key`](crate::domain::limits::scope::Scope::key) writes these keys. A
+//! dimension that only a later version knows is no error: no request of this version names it.
 
 use crate::domain::usage::dimension::Dimension;
 

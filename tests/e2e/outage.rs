@@ -98,6 +98,7 @@ fn a_broker_that_is_away_is_in_readyz_within_ten_seconds_and_in_few_lines_of_the
         let (status, body) = instance.get("/v1/orgs/org-0001");
         kinds.insert(status);
         assert!(status == 200 || status == 503, "{status}: {body}");
+        // The state must hold for all of that time, so there is no event to await.
         std::thread::sleep(Duration::from_millis(500));
     }
     println!("reads gave {kinds:?}");
@@ -159,6 +160,7 @@ fn a_topic_that_is_deleted_is_the_cause_in_readyz_and_in_few_lines_of_the_log() 
     while Timestamp::now() < deleted + 60.seconds() {
         let (status, body) = instance.get("/readyz");
         assert!(status == 503 && body.contains(&kafka.topics.usage), "{status}: {body}");
+        // As above: nothing may change.
         std::thread::sleep(Duration::from_secs(5));
     }
     instance.kill();

@@ -7,7 +7,7 @@ use crate::domain::cube::tally::{Field, Tally};
 use crate::domain::time::Hour;
 use crate::domain::usage::dimension::Dimension;
 
-/// The most elements of a buffer that is kept however little of it was used.
+/// A buffer of up to this many elements is always kept.
 const KEPT_MAX: usize = 65_536;
 /// No latency.
 const NO_LATENCY: u8 = u8::MAX;
@@ -57,7 +57,7 @@ pub struct Frozen {
     pub(super) texts: Texts,
 }
 
-/// Whether a buffer that was last filled with `len` elements is not worth to be kept for the next.
+/// Whether a buffer is too large to keep: the last flush filled only `len` elements of it.
 #[must_use]
 pub const fn is_oversized(len: usize, capacity: usize) -> bool {
     capacity > KEPT_MAX && capacity / 4 > len

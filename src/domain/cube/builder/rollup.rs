@@ -10,12 +10,12 @@ use crate::domain::usage::dimension::Dimension;
 
 /// Blocks of fewer facts have none: a scan of one takes about half a millisecond.
 const FACTS_MIN: usize = 16_384;
-/// A dimension has one where it has at most one cell (value and hour) for so many facts.
+/// A dimension has a rollup when the block has at least this many facts for each of its cells. A cell is one value in one hour.
 const FACTS_PER_CELL: usize = 64;
 /// Hours of a UTC day.
 const HOURS: usize = 24;
 
-/// Whether a dimension of so many values, absent included, has a rollup in a block of so many facts.
+/// Whether a dimension with `values` values (absent counts as one) gets a rollup in a block of `facts` facts.
 pub(super) const fn pays(values: usize, facts: usize) -> bool {
     facts >= FACTS_MIN && values * HOURS * FACTS_PER_CELL <= facts
 }
